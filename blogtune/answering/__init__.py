@@ -1,0 +1,1 @@
+"""Lets a model answer questions: greedy, batched, the same way for every model."""

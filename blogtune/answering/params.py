@@ -1,0 +1,13 @@
+"""The `answer` section of params.yaml."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from blogtune.params import Section
+
+
+class AnswerParams(Section):
+    split: Literal["validation", "test"]
+    max_tokens: int = Field(ge=1)
+    batch_questions: int = Field(ge=1)

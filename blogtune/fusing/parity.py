@@ -1,0 +1,78 @@
+"""Is the fused model the adapted one? Compared on the same text, token by token.
+
+Teacher-forced: both models read question and reference answer, and their distributions are compared
+at every answer token. KL(adapted || fused) = sum p log(p / q) in nats; top-1 agreement is the share
+of positions at which both would choose the same token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax
+from tqdm import tqdm
+
+from blogtune.errors import UserError
+from blogtune.fusing.params import FuseParams
+from blogtune.models.chat import Chat, open_chat
+from blogtune.models.loading import LoadedModel
+from blogtune.records import Pair
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the fused model departs from the adapted one, over `positions` answer tokens."""
+
+    positions: int
+    top1_agreement: float
+    mean_kl: float
+    max_kl: float
+
+    def metrics(self) -> dict[str, float]:
+        """For metrics/fusion.json; KL in millionths, because DVC shows five digits only."""
+        return {
+            "positions": self.positions,
+            "top1_agreement": round(self.top1_agreement, 6),
+            "mean_kl_micronats": round(self.mean_kl * 1e6, 3),
+            "max_kl_micronats": round(self.max_kl * 1e6, 3),
+        }
+
+    def check(self, params: FuseParams) -> None:
+        """Raise UserError when the fused model departs beyond the limits."""
+        if self.mean_kl > params.max_kl or self.top1_agreement < params.min_top1_agreement:
+            raise UserError(
+                f"the fused model is not the adapted one: mean KL {self.mean_kl:.2e} (fuse.max_kl "
+                f"{params.max_kl:.0e}), top-1 agreement {self.top1_agreement:.4f} "
+                f"(fuse.min_top1_agreement {params.min_top1_agreement}); it must not ship"
+            )
+
+
+def measure(
+    adapted: LoadedModel, fused: LoadedModel, pairs: Sequence[Pair], params: FuseParams
+) -> Parity:
+    """Compare both models on the first `params.parity_pairs` pairs."""
+    chat = open_chat(adapted.tokenizer)
+    divergences: list[npt.NDArray[np.float64]] = []
+    agreements: list[npt.NDArray[np.bool_]] = []
+    for pair in tqdm(pairs[: params.parity_pairs], desc="parity", unit="pair", disable=None):
+        p = _log_probabilities(adapted.network, chat, pair)
+        q = _log_probabilities(fused.network, chat, pair)
+        divergences.append(np.sum(np.exp(p) * (p - q), axis=1))
+        agreements.append(p.argmax(axis=1) == q.argmax(axis=1))
+    divergence = np.concatenate(divergences)
+    return Parity(
+        positions=len(divergence),
+        top1_agreement=float(np.concatenate(agreements).mean()),
+        mean_kl=float(divergence.mean()),
+        max_kl=float(divergence.max()),
+    )
+
+
+def _log_probabilities(network: Any, chat: Chat, pair: Pair) -> npt.NDArray[np.float64]:
+    """Log probabilities at every answer token, (answer tokens x vocabulary), in float64."""
+    prompt, answer = chat.prompt(pair.question), chat.answer(pair.answer)
+    logits = network(mx.array([[*prompt, *answer[:-1]]]))[0, len(prompt) - 1 :]
+    return log_softmax(np.asarray(logits.astype(mx.float32)).astype(np.float64), axis=1)

@@ -1,0 +1,1 @@
+"""How close is an answer to the reference? Judges, and what is done with their verdicts."""

@@ -1,0 +1,133 @@
+"""A sentence encoder of BERT's architecture (MiniLM and its kin) on MLX.
+
+Token, position and segment embeddings, then blocks of attention and a feed-forward layer, each
+followed by a layer norm (Devlin et al. 2018, arXiv 1810.04805), then the mean over the tokens,
+scaled to length 1 (Reimers and Gurevych 2019, arXiv 1908.10084).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from blogtune.errors import UserError
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Unit vectors (texts x width), and which texts were longer than the encoder reads."""
+
+    vectors: npt.NDArray[np.float64]
+    truncated: npt.NDArray[np.bool_]
+
+
+class Encoder:
+    """Weights and tokenizer of a sentence-transformers folder with mean pooling."""
+
+    def __init__(self, folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config["model_type"] != "bert" or config["hidden_act"] != "gelu":
+            raise UserError(f"{folder}: not a BERT encoder; judge.kind: embedding needs one")
+        self.blocks = int(config["num_hidden_layers"])
+        self.heads = int(config["num_attention_heads"])
+        self.epsilon = float(config["layer_norm_eps"])
+        self.limit = _token_limit(folder, int(config["max_position_embeddings"]))
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.weights = _load_weights(folder)
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Embed the texts, in order; of each the first `limit` word pieces are read."""
+        encodings = self.tokenizer.encode_batch(list(texts))
+        truncated = np.array([len(encoding.ids) > self.limit for encoding in encodings])
+        self.tokenizer.enable_truncation(self.limit)
+        tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+        self.tokenizer.no_truncation()
+        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
+        width = self.weights["embeddings.word_embeddings.weight"].shape[1]
+        vectors = np.zeros((len(tokens), width))
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            vectors[chosen] = self._vectors([tokens[index] for index in chosen])
+        return Embedded(vectors, truncated)
+
+    def _vectors(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float64]:
+        length = max(map(len, tokens))
+        ids = np.zeros((len(tokens), length), np.int32)
+        mask = np.zeros((len(tokens), length), np.float32)
+        for row, sequence in enumerate(tokens):
+            ids[row, : len(sequence)] = sequence
+            mask[row, : len(sequence)] = 1.0
+        hidden = self._hidden(mx.array(ids), mx.array(mask))
+        kept = mx.array(mask)[:, :, None]
+        mean = np.asarray((hidden * kept).sum(axis=1) / kept.sum(axis=1)).astype(np.float64)
+        return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+    def _hidden(self, ids: mx.array, mask: mx.array) -> mx.array:
+        weights = self.weights
+        x = (
+            weights["embeddings.word_embeddings.weight"][ids]
+            + weights["embeddings.position_embeddings.weight"][: ids.shape[1]]
+            + weights["embeddings.token_type_embeddings.weight"][0]
+        )
+        x = self._norm("embeddings.LayerNorm", x)
+        # Added to the attention scores: padding gets no weight.
+        bias = ((mask - 1.0) * 1e9)[:, None, None, :]
+        for block in range(self.blocks):
+            x = self._block(f"encoder.layer.{block}", x, bias)
+        return x
+
+    def _block(self, name: str, x: mx.array, bias: mx.array) -> mx.array:
+        attended = self._attention(f"{name}.attention.self", x, bias)
+        attended = self._linear(f"{name}.attention.output.dense", attended)
+        x = self._norm(f"{name}.attention.output.LayerNorm", x + attended)
+        wide = nn.gelu(self._linear(f"{name}.intermediate.dense", x))
+        narrow = self._linear(f"{name}.output.dense", wide)
+        return self._norm(f"{name}.output.LayerNorm", x + narrow)
+
+    def _attention(self, name: str, x: mx.array, bias: mx.array) -> mx.array:
+        batch, length, width = x.shape
+        size = width // self.heads
+
+        def heads(part: str) -> mx.array:
+            y = self._linear(f"{name}.{part}", x)
+            return y.reshape(batch, length, self.heads, size).transpose(0, 2, 1, 3)
+
+        y = mx.fast.scaled_dot_product_attention(
+            heads("query"), heads("key"), heads("value"), scale=size**-0.5, mask=bias
+        )
+        return y.transpose(0, 2, 1, 3).reshape(batch, length, width)
+
+    def _linear(self, name: str, x: mx.array) -> mx.array:
+        return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+
+    def _norm(self, name: str, x: mx.array) -> mx.array:
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        return mx.fast.layer_norm(x, weight, bias, self.epsilon)
+
+
+def _load_weights(folder: Path) -> dict[str, mx.array]:
+    loaded = mx.load(str(folder / "model.safetensors"))
+    assert isinstance(loaded, dict)
+    return {
+        name.removeprefix("bert."): array.astype(mx.float32)
+        for name, array in loaded.items()
+        if array.dtype in (mx.float32, mx.float16, mx.bfloat16)
+    }
+
+
+def _token_limit(folder: Path, positions: int) -> int:
+    """How many word pieces the encoder was made to read: sentence-transformers' own setting."""
+    file = folder / "sentence_bert_config.json"
+    if not file.exists():
+        return positions
+    return int(json.loads(file.read_text(encoding="utf-8"))["max_seq_length"])

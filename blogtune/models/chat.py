@@ -1,0 +1,69 @@
+"""Speaks a model's chat template: a question in, token numbers out.
+
+    <|im_start|>user\nWhat is the rank?<|im_end|>\n<|im_start|>assistant\n   the prompt
+    The rank is ...<|im_end|>                                       the answer and its end
+
+Training, answering and fusing all come through here, so a model is asked as it was taught.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from blogtune.errors import UserError
+
+# Llama 3 templates write today's date unless told one; Qwen 3 would think aloud first.
+TEMPLATE_ARGUMENTS = {"date_string": "1 January 2026", "enable_thinking": False}
+MARK = "blogtune-answer-stands-here"
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A tokenizer's chat template and the token that ends an answer in it."""
+
+    tokenizer: Any
+    end: int
+
+    def prompt(self, question: str) -> list[int]:
+        """The tokens up to and including the template's own generation prompt."""
+        return self._encode(_render(self.tokenizer, [_user(question)], generate=True))
+
+    def answer(self, text: str) -> list[int]:
+        """The answer's tokens with the end token."""
+        return [*self._encode(text), self.end]
+
+    @property
+    def stops(self) -> list[int]:
+        """Every token at which an answer ends."""
+        return sorted({self.end, *self.tokenizer.eos_token_ids})
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of generated tokens, without special tokens and outer white space."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def open_chat(tokenizer: Any) -> Chat:
+    """Find the template's end token: the first token behind an answer.
+
+    Raises UserError for a model without a chat template.
+    """
+    if not getattr(tokenizer, "has_chat_template", False):
+        raise UserError("the model has no chat template; choose an instruction-tuned model")
+    text = _render(tokenizer, [_user("?"), {"role": "assistant", "content": MARK}], generate=False)
+    behind = tokenizer.encode(text.partition(MARK)[2].lstrip(), add_special_tokens=False)
+    end = behind[0] if behind and behind[0] in tokenizer.all_special_ids else None
+    return Chat(tokenizer, tokenizer.eos_token_id if end is None else end)
+
+
+def _user(question: str) -> dict[str, str]:
+    return {"role": "user", "content": question}
+
+
+def _render(tokenizer: Any, messages: list[dict[str, str]], *, generate: bool) -> str:
+    return str(
+        tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=generate, **TEMPLATE_ARGUMENTS
+        )
+    )

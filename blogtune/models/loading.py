@@ -1,0 +1,69 @@
+"""Loads a model folder with mlx-lm: network, tokenizer and, where wanted, an adapter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.utils import load
+
+from blogtune.errors import UserError
+
+# What mlx-lm raises for files that are missing, cut off, or of a model that it does not know.
+UNLOADABLE = (FileNotFoundError, KeyError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """An mlx-lm network with its tokenizer wrapper and config.json's content."""
+
+    network: Any
+    tokenizer: Any
+    config: dict[str, Any]
+
+
+def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None) -> LoadedModel:
+    """Load the model in `folder`, computing in `dtype` (None: as stored), in evaluation mode.
+
+    Raises UserError when the folder is not there or mlx-lm cannot make a model of it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no model there; run `dvc repro`")
+    try:
+        network, tokenizer, config = load(str(folder), return_config=True)  # type: ignore[misc]
+        if dtype is not None:
+            network.set_dtype(dtype)
+        if adapter is not None:
+            _load_adapter(network, adapter)
+    except UNLOADABLE as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(f"{folder}: mlx-lm cannot load it: {reason}") from error
+    network.eval()
+    return LoadedModel(network, tokenizer, config)
+
+
+def storage_dtype(folder: Path) -> mx.Dtype:
+    """The float type in which the folder's weights are stored (that of the largest)."""
+    weights: list[mx.array] = []
+    for file in sorted(folder.glob("*.safetensors")):
+        weights.extend(_as_dict(mx.load(str(file))).values())
+    return max(weights, key=lambda weight: weight.size).dtype
+
+
+def is_quantized(network: nn.Module) -> bool:
+    """Whether any layer holds quantized weights."""
+    kinds = (nn.QuantizedLinear, nn.QuantizedEmbedding)
+    return any(isinstance(module, kinds) for _, module in network.named_modules())
+
+
+def _load_adapter(network: nn.Module, adapter: Path) -> None:
+    from mlx_lm.tuner.utils import load_adapters
+
+    load_adapters(network, str(adapter))
+
+
+def _as_dict(loaded: object) -> dict[str, mx.array]:
+    if not isinstance(loaded, dict):
+        raise TypeError("a safetensors file holds named arrays")
+    return loaded

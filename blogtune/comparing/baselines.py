@@ -1,0 +1,148 @@
+"""Answers that no fine-tuning gave, judged like a model's: what is a model's score worth?
+
+- `echo`: the question itself. What it gets, an answer can get without knowing anything.
+- `base_cut`: the base model's answer, cut to the fine-tuned model's length. Is brevity the gain?
+- `random_training_answer`: the manner of the training answers without their content.
+- `nearest_training_answer`: what a search over one's own data gives.
+
+The nearest training pair is found by the words of its question and its answer, without a model, so
+it is the same whoever judges. By the words of its question alone it was much weaker.
+"""
+
+import hashlib
+import math
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blogtune.errors import UserError
+from blogtune.records import Answer, Pair
+
+WORD = re.compile(r"\w+")
+# "1. " numbers the item of a list and "e.g. a" goes on: neither ends a sentence. Ideographic
+# full stops (second line of `end`) need no space behind them.
+SENTENCE_END = re.compile(
+    r"""^[^\S\n]*\d+[.)]\s
+    | (?P<end> [.!?\u2026]+ ["'\u201d\u2019\u00bb)\]]* (?= \s | \Z ) (?! \s+[a-z] )
+             | [\u3002\uff01\uff1f]+ | \n | \Z )""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
+def baselines(
+    test: Sequence[Pair],
+    train: Sequence[Pair],
+    base: Sequence[Answer],
+    finetuned: Sequence[Answer],
+    seed: int,
+) -> Iterator[Answer]:
+    """Yield the four baselines' answers to each test question, in the order of `test`.
+
+    `base` and `finetuned` hold an answer to each test question. Raises UserError where one is
+    missing, or where there are no training or no test pairs.
+    """
+    if not train or not test:
+        part = "test" if train else "training"
+        raise UserError(f"data/processed: no {part} pairs; check data.path and data.split")
+    base_answers = _by_id(base, test, "base")
+    limit = statistics.median(len(text) for text in _by_id(finetuned, test, "finetuned").values())
+    nearest = Nearest([f"{pair.question} {pair.answer}" for pair in train])
+    for pair in test:
+        yield _answer(pair, "echo", pair.question)
+        yield _answer(pair, "base_cut", cut(base_answers[pair.id], limit))
+        yield _answer(pair, "random_training_answer", _random(pair, train, seed).answer)
+        found = train[nearest.find(pair.question)]
+        yield _answer(pair, "nearest_training_answer", found.answer)
+
+
+def cut(text: str, limit: float) -> str:
+    """Return the text up to the last sentence end within `limit` characters, or its first sentence.
+
+    A sentence ends at its full stop or the like, at a line break, or with the text.
+    """
+    whole = text.strip()
+    ends = (match.end() for match in SENTENCE_END.finditer(whole) if match["end"] is not None)
+    parts = [part for part in (whole[:end].rstrip() for end in ends) if part]
+    fitting = [part for part in parts if len(part) <= limit]
+    return (fitting[-1:] or parts[:1] or [""])[0]
+
+
+class Nearest:
+    """Finds the text nearest to a question by TF-IDF cosine over casefolded words.
+
+    A word counts (times in the text) x (ln((1 + texts) / (1 + texts with it)) + 1); Salton and
+    Buckley 1988, "Term-weighting approaches in automatic text retrieval". Writing without spaces
+    between words is compared by whole phrases.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        counts = [_words(text) for text in texts]
+        documents = Counter(word for count in counts for word in count)
+        self._size = len(texts)
+        self._rarity = {
+            word: math.log((1 + self._size) / (1 + times)) + 1.0
+            for word, times in documents.items()
+        }
+        self._postings = self._index(counts)
+
+    def find(self, question: str) -> int:
+        """Return the index of the nearest text: the first where several are as near, or none is."""
+        # The question's own length divides all cosines alike, so it is left out.
+        cosine = np.zeros(self._size)
+        for word, times in _words(question).items():
+            if word in self._postings:
+                rows, weights = self._postings[word]
+                cosine[rows] += times * self._rarity[word] * weights
+        return int(np.argmax(cosine))
+
+    def _index(
+        self, counts: Sequence[Counter[str]]
+    ) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """For each word the texts that have it, and its weights in them, scaled to length 1."""
+        entries: dict[str, list[tuple[int, float]]] = {}
+        for row, count in enumerate(counts):
+            weights = {word: times * self._rarity[word] for word, times in count.items()}
+            # Exact: the order of the words must not break a tie.
+            length = math.sqrt(math.fsum(weight**2 for weight in weights.values()))
+            for word, weight in weights.items():
+                entries.setdefault(word, []).append((row, weight / length))
+        return {
+            word: (np.array([row for row, _ in pairs]), np.array([weight for _, weight in pairs]))
+            for word, pairs in entries.items()
+        }
+
+
+def _words(text: str) -> Counter[str]:
+    return Counter(WORD.findall(text.casefold()))
+
+
+def _random(pair: Pair, train: Sequence[Pair], seed: int) -> Pair:
+    """A training pair chosen by the seed and the question's id alone."""
+    digest = hashlib.blake2b(f"{seed}:{pair.id}".encode(), digest_size=8).digest()
+    return train[int.from_bytes(digest) % len(train)]
+
+
+def _by_id(answers: Sequence[Answer], test: Sequence[Pair], model: str) -> Mapping[str, str]:
+    texts = {answer.id: answer.answer for answer in answers}
+    missing = next((pair.id for pair in test if pair.id not in texts), None)
+    if missing is not None:
+        where = f"data/answers/{model}.jsonl"
+        raise UserError(f"{where}: no answer to question {missing}; run `dvc repro`")
+    return {pair.id: texts[pair.id] for pair in test}
+
+
+def _answer(pair: Pair, model: str, text: str) -> Answer:
+    return Answer(
+        id=pair.id,
+        post=pair.post,
+        question=pair.question,
+        reference=pair.answer,
+        model=model,
+        answer=text,
+        stop="none",
+        tokens=0,
+    )

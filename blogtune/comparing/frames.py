@@ -1,0 +1,87 @@
+"""Judgements as pandas tables, one for each model, with the same questions in the same order."""
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+
+import pandas as pd
+
+from blogtune.errors import UserError
+from blogtune.records import Answer, Judgement
+
+REQUIRED = ("base", "finetuned", "fused")
+_MEASURES = ("similarity", "beyond_question", "elsewhere", "length_off")
+_COLUMNS = ("model", "id", "post", "named", "method", *_MEASURES, "empty", "cut", "reason")
+
+
+def frames(judgements: Sequence[Judgement], min_coverage: float) -> dict[str, pd.DataFrame]:
+    """Return a table for each model, its rows the questions by id; base, finetuned, fused first.
+
+    A question that names no post is a post of its own (`named`: whether it names one). `length_off`
+    is |log(answer length / reference length)| in characters, `specific` the similarity minus that
+    to references of other posts. What has no value is NaN.
+
+    Raises UserError where one of those three is missing, where a model was judged on other
+    questions or in another way than base, and where less than `min_coverage` of the answers of one
+    of the three have a score.
+    """
+    tables = _by_model(judgements)
+    for model, table in tables.items():
+        _check_match(model, table, tables["base"])
+    for model in REQUIRED:
+        _check_coverage(model, tables[model], min_coverage)
+    return {model: table.loc[tables["base"].index] for model, table in tables.items()}
+
+
+def _by_model(judgements: Sequence[Judgement]) -> dict[str, pd.DataFrame]:
+    frame = pd.DataFrame([_row(judgement) for judgement in judgements], columns=[*_COLUMNS])
+    kinds = dict.fromkeys(_MEASURES, "float64") | dict.fromkeys(("named", "empty", "cut"), "bool")
+    frame = frame.astype(kinds).set_index("id")
+    # An empty answer scores 0 by any judge, so it does not show whether there is such a measure.
+    spoken = frame["similarity"].notna() & ~frame["empty"]
+    if frame.loc[spoken, "beyond_question"].isna().any():
+        frame["beyond_question"] = math.nan
+    frame["specific"] = frame["similarity"] - frame["elsewhere"]
+    models = dict.fromkeys(chain(REQUIRED, frame["model"]))
+    return {model: frame[frame["model"] == model] for model in models}
+
+
+def _row(judgement: Judgement) -> tuple[object, ...]:
+    answer = judgement.answer
+    measures = (judgement.similarity, judgement.beyond_question, judgement.elsewhere)
+    return (
+        *(answer.model, answer.id, answer.post or answer.id, bool(answer.post)),
+        *(judgement.method, *measures, _length_off(answer)),
+        *(not answer.answer, answer.stop == "length", judgement.reason),
+    )
+
+
+def _length_off(answer: Answer) -> float | None:
+    """An empty text has no length to compare."""
+    if not answer.answer or not answer.reference:
+        return None
+    return abs(math.log(len(answer.answer) / len(answer.reference)))
+
+
+def _check_match(model: str, table: pd.DataFrame, base: pd.DataFrame) -> None:
+    where = "data/judgements"
+    if table.empty:
+        raise UserError(f"{where}: none of {model}; run `dvc repro`")
+    if table.index.has_duplicates or set(table.index) != set(base.index):
+        raise UserError(f"{where}: {model} has other questions than base; run `dvc repro`")
+    methods = sorted({*base["method"], *table["method"]})
+    if len(methods) > 1:
+        several = " and ".join(methods)
+        raise UserError(f"{where}: judged by {several}; delete that folder, then run `dvc repro`")
+
+
+def _check_coverage(model: str, table: pd.DataFrame, least: float) -> None:
+    scored = int(table["similarity"].count())
+    if scored / len(table) >= least:
+        return
+    reasons = table.loc[table["similarity"].isna(), "reason"].fillna("no reason given")
+    counts = reasons.value_counts()
+    raise UserError(
+        f"{model}: {scored} of {len(table)} answers have a score, compare.min_coverage is {least}; "
+        f"{counts.iloc[0]} times: {str(counts.index[0])!r}; see to the judge, then run `dvc repro`"
+    )

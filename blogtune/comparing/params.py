@@ -1,0 +1,30 @@
+"""The `compare` and `baselines` sections of params.yaml."""
+
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from blogtune.params import Section
+
+Model = Literal["base", "finetuned", "fused"]
+
+
+class CompareParams(Section):
+    candidate: Model
+    good: float = Field(gt=0.0, lt=1.0)
+    poor: float = Field(gt=0.0, lt=1.0)
+    confidence: float = Field(gt=0.5, lt=1.0)
+    min_posts: int = Field(ge=3)
+    min_coverage: float = Field(ge=0.0, le=1.0)
+    examples: int = Field(ge=1)
+
+    @field_validator("poor")
+    @classmethod
+    def _below_good(cls, poor: float, info: ValidationInfo) -> float:
+        if poor >= info.data.get("good", 1.0):
+            raise ValueError("must be below compare.good")
+        return poor
+
+
+class BaselineParams(Section):
+    seed: int = Field(ge=0)

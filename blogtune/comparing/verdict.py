@@ -1,0 +1,95 @@
+"""What may be said of a candidate, and no more: of this adapter, on this data, by this judge.
+
+this adapter: improved; similarity +0.071 [+0.042, +0.100], beyond the question +0.080
+[+0.051, +0.110], 84 questions in 70 posts, judged by cosine (judge not yet tested)
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from blogtune.comparing.statistics import Interval
+
+Outcome = Literal["improved", "worse", "no evidence", "no verdict"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a candidate against base.
+
+    `similarity` is None where no question was scored for both, `beyond_question` where the judge
+    has no such measure. `above_echo` is how far the candidate's mean similarity lies above that of
+    the echoed question. `posts_named` says how many of the `questions` name their post, `method`
+    how the judge judges.
+    """
+
+    similarity: Interval | None
+    beyond_question: Interval | None
+    above_echo: float
+    questions: int
+    posts_named: int
+    method: str
+
+
+def outcome(evidence: Evidence, min_posts: int) -> tuple[Outcome, str]:
+    """Return the outcome and, unless it speaks for itself, its reason.
+
+    "improved" needs both intervals above 0; where the judge has but one measure, a mean similarity
+    above the echo's as well. "worse" needs the similarity's interval below 0. With fewer than
+    `min_posts` posts there is no verdict: the interval would be too narrow.
+    """
+    similarity = evidence.similarity
+    if similarity is None:
+        return "no verdict", "no question was scored for both"
+    if similarity.clusters < min_posts:
+        posts = _count(similarity.clusters, "post")
+        return "no verdict", f"{posts}, at least {min_posts} are needed"
+    if similarity.high < 0:
+        return "worse", ""
+    if similarity.low <= 0:
+        return "no evidence", f"similarity's interval {_span(similarity)} contains 0"
+    if evidence.beyond_question is None:
+        above = evidence.above_echo > 0
+        return ("improved", "") if above else ("no evidence", "not above the echoed question")
+    if evidence.beyond_question.low <= 0:
+        return "no evidence", "more similar, but not beyond the question"
+    return "improved", ""
+
+
+def sentence(subject: str, evidence: Evidence, min_posts: int) -> str:
+    """Return the verdict in one line, with its figures and what it rests on."""
+    word, reason = outcome(evidence, min_posts)
+    said = f"{word} ({reason})" if reason else word
+    figures = [
+        f"{name} {signed(interval)}"
+        for name, interval in (
+            ("similarity", evidence.similarity),
+            ("beyond the question", evidence.beyond_question),
+        )
+        if interval is not None
+    ]
+    known = ", ".join([*figures, _basis(evidence), f"judged by {evidence.method}"])
+    # Until the judge has passed a test of its own.
+    return f"{subject}: {said}; {known} (judge not yet tested)"
+
+
+def signed(interval: Interval) -> str:
+    """Return "+0.071 [+0.042, +0.100]"."""
+    return f"{interval.mean:+.3f} {_span(interval)}"
+
+
+def _span(interval: Interval) -> str:
+    return f"[{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def _basis(evidence: Evidence) -> str:
+    questions = _count(evidence.questions, "question")
+    if evidence.posts_named == 0:
+        return f"{questions} (none names its post: each counted as its own)"
+    posts = 0 if evidence.similarity is None else evidence.similarity.clusters
+    unnamed = evidence.questions - evidence.posts_named
+    note = f" ({unnamed} without a post, each counted as its own)" if unnamed else ""
+    return f"{questions} in {_count(posts, 'post')}{note}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

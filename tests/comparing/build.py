@@ -1,0 +1,56 @@
+"""Small judgements for the tests of `blogtune.comparing`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from blogtune.comparing.params import CompareParams
+from blogtune.records import Answer, Judgement, Pair
+
+MODELS = ("base", "finetuned", "fused", "echo")
+
+
+def pair(name: str, question: str, answer: str = "the reference", post: str | None = None) -> Pair:
+    return Pair(id=name, post=post, question=question, answer=answer)
+
+
+def answer(name: str, model: str = "base", text: str = "an answer", **values: Any) -> Answer:
+    """An answer to question `name` of the post "p" + `name`, unless `values` say otherwise."""
+    defaults: dict[str, Any] = {
+        "post": f"p{name}",
+        "question": f"question {name}?",
+        "reference": "the reference",
+        "stop": "end",
+        "tokens": 3,
+    }
+    return Answer(id=name, model=model, answer=text, **{**defaults, **values})
+
+
+def judgement(name: str, model: str, similarity: float | None, **values: Any) -> Judgement:
+    """A judgement; keys of Judgement overwrite the defaults, all others go to the answer."""
+    defaults: dict[str, Any] = {
+        "method": "cosine",
+        "beyond_question": similarity,
+        "elsewhere": 0.2 if similarity is not None else None,
+        "truncated": False,
+        "reason": None if similarity is not None else "timeout",
+    }
+    own = {key: values.pop(key) for key in defaults if key in values}
+    said = answer(name, model, values.pop("text", f"{model} says {name}"), **values)
+    return Judgement(answer=said, similarity=similarity, **{**defaults, **own})
+
+
+def judged(**scores: Sequence[float | None]) -> dict[str, list[Judgement]]:
+    """Judgements of all MODELS by file; those not named score 0.5 throughout."""
+    count = len(next(iter(scores.values())))
+    files: dict[str, list[Judgement]] = {}
+    for model in MODELS:
+        given = scores.get(model, [0.5] * count)
+        file = "baselines" if model == "echo" else model
+        files[file] = [judgement(f"{row:03}", model, score) for row, score in enumerate(given)]
+    return files
+
+
+def params(**changes: Any) -> CompareParams:
+    values = {"candidate": "finetuned", "good": 0.7, "poor": 0.3, "confidence": 0.95}
+    limits = {"min_posts": 10, "min_coverage": 0.5, "examples": 2}
+    return CompareParams.model_validate({**values, **limits, **changes})

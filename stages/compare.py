@@ -1,0 +1,34 @@
+"""Stage compare: the figures side by side, and the verdict."""
+
+from pathlib import Path
+
+import click
+
+from blogtune.comparing.compare import compare
+from blogtune.comparing.params import CompareParams
+from blogtune.files import atomic_text, write_json
+from blogtune.records import Judgement, NearDuplicate, read_records, write_records
+from stages.command import Run, stage
+
+JUDGED = ("base", "finetuned", "fused", "baselines")
+
+
+@click.command()
+@stage
+def main(run: Run) -> None:
+    """Write metrics/comparison.json, metrics/similarity.json, plots and examples."""
+    params = run.read("compare", CompareParams)
+    folder = Path("data/judgements")
+    judgements = {name: list(read_records(folder / f"{name}.jsonl", Judgement)) for name in JUDGED}
+    near = read_records(Path("data/processed/near_duplicates.jsonl"), NearDuplicate)
+    comparison = compare(judgements, {each.test for each in near}, params)
+    with atomic_text(Path("plots/similarity.csv")) as file:
+        comparison.distributions.to_csv(file, index=False, lineterminator="\n")
+    write_records(Path("data/examples.jsonl"), comparison.examples)
+    write_json(Path("metrics/similarity.json"), comparison.similarity)
+    write_json(Path("metrics/comparison.json"), comparison.metrics)
+    click.echo(comparison.metrics["finetuned"]["verdict"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Stage fuse: merge the adapter into the base model, and prove that it is the same model."""
+
+from pathlib import Path
+
+import click
+
+from blogtune.files import write_json
+from blogtune.fusing.fuse import fuse
+from blogtune.fusing.params import FuseParams
+from blogtune.fusing.parity import measure
+from blogtune.models.loading import load_model
+from blogtune.records import Pair, read_records
+from blogtune.runtime.device import compute_dtype
+from blogtune.runtime.params import RuntimeParams
+from stages.command import Run, stage
+
+BASE, ADAPTER, FUSED = Path("models/base"), Path("models/adapter"), Path("models/fused")
+
+
+@click.command()
+@stage
+def main(run: Run) -> None:
+    """Write models/fused and metrics/fusion.json; fail if the fused model departs."""
+    params = run.read("fuse", FuseParams)
+    dtype = compute_dtype(run.read("runtime", RuntimeParams))
+    fuse(BASE, ADAPTER, FUSED)
+    pairs = list(read_records(Path("data/processed/validation.jsonl"), Pair))
+    adapted, fused = load_model(BASE, dtype, ADAPTER), load_model(FUSED, dtype)
+    parity = measure(adapted, fused, pairs, params)
+    write_json(Path("metrics/fusion.json"), parity.metrics())
+    parity.check(params)
+    click.echo(
+        f"fused: top-1 agreement {parity.top1_agreement:.2%} at {parity.positions} tokens, "
+        f"mean KL {parity.mean_kl:.1e}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What all tests share: one small BLAS thread, a tiny model, and the same one taught some facts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# A matrix of 64 columns is not worth a second thread, which costs five times the time where
+# other processes run. Read when the library is loaded; a test's own processes choose for themselves.
+_chosen = os.environ.get("OPENBLAS_NUM_THREADS")
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+import blogtune  # noqa: E402
+
+assert blogtune
+if _chosen is None:
+    del os.environ["OPENBLAS_NUM_THREADS"]
+else:
+    os.environ["OPENBLAS_NUM_THREADS"] = _chosen
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random float16 Llama of 4 blocks with a ChatML tokenizer. Not to be written to."""
+    from tests import tiny
+
+    return tiny.save_model(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def taught_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model, having learned `tiny.FACTS` by heart. Not to be written to."""
+    from tests import tiny
+
+    folder = tmp_path_factory.mktemp("taught") / "base"
+    tiny.save_taught(tiny_folder, folder)
+    return folder

@@ -1,0 +1,102 @@
+"""params.yaml: valid, explained, and the profile it claims to be."""
+
+import re
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from blogtune.errors import UserError
+from blogtune.settings import obstacles, read_settings, set_value, use_profile
+from tests.contracts.pipeline import ROOT
+
+PARAMS = ROOT / "params.yaml"
+PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    return Path(shutil.copy(PARAMS, tmp_path / "params.yaml"))
+
+
+def test_the_committed_parameters_are_valid_and_can_run() -> None:
+    assert obstacles(read_settings(PARAMS)) == []
+
+
+def test_the_committed_parameters_are_the_default_profile(params: Path) -> None:
+    assert use_profile(ROOT / "profiles/smollm2.yaml", params) == []
+    assert params.read_bytes() == PARAMS.read_bytes()
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.stem)
+def test_a_profile_comes_and_goes_without_a_trace(profile: Path, params: Path) -> None:
+    use_profile(profile, params)
+    use_profile(ROOT / "profiles/smollm2.yaml", params)
+    assert params.read_bytes() == PARAMS.read_bytes()
+
+
+def test_the_reference_profile_carries_the_reference_figures(params: Path) -> None:
+    use_profile(ROOT / "profiles/phi3-mini.yaml", params)
+    settings = read_settings(params)
+    train, lora = settings.train, settings.train.lora
+    assert settings.model.source == "hub:microsoft/Phi-3-mini-4k-instruct"
+    assert (train.iterations, train.evaluate_every, train.save_every) == (500, 100, 100)
+    assert (train.optimizer, train.learning_rate, train.batch_pairs) == ("adam", 5e-6, 16)
+    assert (lora.layers, lora.rank, lora.scale, lora.dropout) == (8, 8, 5.0, 0.2)
+    assert settings.answer.max_tokens == 200
+    assert (settings.judge.kind, settings.judge.model.source) == ("ollama", "ollama:llama3.2")
+
+
+def test_what_cannot_run_is_said_before_any_work(params: Path) -> None:
+    use_profile(ROOT / "profiles/phi3-mini.yaml", params)
+    told = "\n".join(obstacles(read_settings(params)))
+    assert "judge.kind: ollama cannot judge yet" in told
+    assert "run `make pin`" in told
+    assert "data.path: data/my-blog-qa-dataset is not there" in told
+
+
+def test_a_small_number_keeps_a_form_that_every_yaml_reads(params: Path) -> None:
+    use_profile(ROOT / "profiles/phi3-mini.yaml", params)
+    assert "learning_rate: 5.0e-6\n" in params.read_text()
+
+
+def test_setting_a_value_keeps_every_comment(params: Path) -> None:
+    set_value("model.revision", "0" * 40, params)
+    changed = [
+        new
+        for old, new in zip(
+            PARAMS.read_text().splitlines(), params.read_text().splitlines(), strict=True
+        )
+        if old != new
+    ]
+    assert [line.split(":")[0].strip() for line in changed] == ["revision"]
+
+
+def test_an_unknown_profile_is_answered_with_the_known_ones(params: Path) -> None:
+    with pytest.raises(UserError, match="no such profile; there are phi3-mini, smollm2, tiny"):
+        use_profile(ROOT / "profiles/large.yaml", params)
+
+
+def test_a_profile_with_an_unknown_key_is_refused(params: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "odd.yaml"
+    profile.write_text("train: {itterations: 3}\n")
+    with pytest.raises(UserError, match=re.escape("train.itterations: unknown key")):
+        use_profile(profile, params)
+
+
+def test_every_key_stands_under_a_comment() -> None:
+    lines = PARAMS.read_text().splitlines()
+    for above, line in pairwise(lines):
+        bare = (
+            "revision:",
+            "model:",
+            "split:",
+            "validation:",
+            "test:",
+            "poor:",
+            "lora:",
+            "source:",
+        )
+        if line and not line.lstrip().startswith(("#", *bare)):
+            assert above.lstrip().startswith("#"), line

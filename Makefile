@@ -9,7 +9,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -q
 LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all check fix show diff verdict use pin doctor lock
+.PHONY: help setup repro test test-all check fix show diff verdict readme use pin doctor lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -53,6 +53,9 @@ endif
 
 verdict: .venv/.ready ## the table and the verdict as Markdown
 	@python -m stages.summary --markdown
+
+readme: .venv/.ready ## write the committed results into README.md
+	@python -m stages.readme
 
 use: .venv/.ready ## write a profile into params.yaml: make use PROFILE=phi3-mini
 	@python -m stages.use "$(PROFILE)"

@@ -17,8 +17,6 @@ if _chosen is None:
 else:
     os.environ["OPENBLAS_NUM_THREADS"] = _chosen
 
-ROOT = Path(__file__).parent.parent
-
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -77,9 +77,7 @@ def test_a_section_cannot_be_changed_after_reading(params: Path) -> None:
             "train.width: unknown key; remove it",
             id="key like no other",
         ),
-        pytest.param(
-            "  seed: 7\n", "", f"train.seed: missing; {COMPARE}", id="missing key"
-        ),
+        pytest.param("  seed: 7\n", "", f"train.seed: missing; {COMPARE}", id="missing key"),
         pytest.param(
             "  seed: 7\n  iterations: 300\n",
             "",

@@ -37,9 +37,8 @@ def _by_model(judgements: Sequence[Judgement]) -> dict[str, pd.DataFrame]:
     frame = pd.DataFrame([_row(judgement) for judgement in judgements], columns=[*_COLUMNS])
     kinds = dict.fromkeys(_MEASURES, "float64") | dict.fromkeys(("named", "empty", "cut"), "bool")
     frame = frame.astype(kinds).set_index("id")
-    # An empty answer scores 0 by any judge, so it does not show whether there is such a measure.
-    spoken = frame["similarity"].notna() & ~frame["empty"]
-    if frame.loc[spoken, "beyond_question"].isna().any():
+    # A judge has this measure for all it scores or for none; an empty answer has its 0 in any case.
+    if frame.loc[frame["similarity"].notna(), "beyond_question"].isna().any():
         frame["beyond_question"] = math.nan
     frame["specific"] = frame["similarity"] - frame["elsewhere"]
     models = dict.fromkeys(chain(REQUIRED, frame["model"]))

@@ -45,12 +45,17 @@ class RowHead(nn.Module):
 
 
 def put_row_head(network: Any) -> RowHead:
-    """Wrap the network's output layer; afterwards it returns logits of shape (rows, vocabulary)."""
-    owner, name = (network, "lm_head") if "lm_head" in network else (network.model, "embed_tokens")
-    head = RowHead(getattr(owner, name))
-    head.freeze()
-    setattr(owner, name, head)
-    return head
+    """Wrap the network's output layer; afterwards it returns logits of shape (rows, vocabulary).
+
+    Where the layer has another name, nothing is wrapped, and `row_logits` takes the rows later.
+    """
+    for owner, name in ((network, "lm_head"), (network.get("model", {}), "embed_tokens")):
+        if name in owner:
+            head = RowHead(owner[name])
+            head.freeze()
+            setattr(owner, name, head)
+            return head
+    return RowHead(None)
 
 
 def plain_loss(network: Any, head: RowHead, batch: Batch) -> mx.array:
@@ -71,7 +76,10 @@ def host_loss(network: Any, head: RowHead, batch: Batch) -> mx.array:
 def row_logits(network: Any, head: RowHead, batch: Batch) -> mx.array:
     """float32 logits at the rows that predict an answer token, shape (rows, vocabulary)."""
     head.choose(batch.rows)
-    return network(mx.array(batch.inputs)).astype(mx.float32)
+    logits = network(mx.array(batch.inputs)).astype(mx.float32)
+    if logits.ndim == 3:
+        logits = logits.reshape(-1, logits.shape[-1])[mx.array(batch.rows)]
+    return logits
 
 
 def cross_entropy(

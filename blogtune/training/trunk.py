@@ -41,6 +41,7 @@ class Trunk:
 
     def __init__(self, network: Any, adapted: int) -> None:
         self.network = network
+        self.blocks = _list_of_blocks(network)
         self.depth = len(network.layers) - adapted
         self.states: dict[str, npt.NDArray[np.float32]] = {}
 
@@ -77,20 +78,32 @@ class Trunk:
 
     @contextmanager
     def _exchanged(self, places: range) -> Generator[list[_StandIn]]:
-        layers = self.network.layers
-        blocks = [layers[place] for place in places]
+        blocks = self.blocks[places.start : places.stop]
         stand_ins = [_StandIn(block) for block in blocks]
-        layers[places.start : places.stop] = stand_ins
+        self.blocks[places.start : places.stop] = stand_ins
         try:
             yield stand_ins
         finally:
-            layers[places.start : places.stop] = blocks
+            self.blocks[places.start : places.stop] = blocks
 
 
 def pays(network: Any, adapted: int, distinct: Sequence[Example], passes: int) -> bool:
     """Whether a trunk saves time and fits: more passes than examples, and memory for the states."""
     depth = len(network.layers) - adapted
-    width = network.layers[-1].input_layernorm.weight.shape[-1] if depth else 0
+    width = _width(network)
     needed = sum(example.tokens for example in distinct) * width * 4
     fits = needed < MEMORY_SHARE * psutil.virtual_memory().available
     return depth > 0 and passes > len(distinct) and fits
+
+
+def _list_of_blocks(network: Any) -> list[Any]:
+    """The list that the network itself walks: `network.layers` is a copy of it in some."""
+    first = network.layers[0]
+    lists = (value for module in network.modules() for value in module.values())
+    return next(v for v in lists if isinstance(v, list) and v and v[0] is first)
+
+
+def _width(network: Any) -> int:
+    """The width of the hidden states, which is what an adapter on the attention reads."""
+    modules = network.layers[-1].modules()
+    return next(module.lora_a.shape[0] for module in modules if "lora_a" in module)

@@ -106,6 +106,11 @@ def test_the_nearest_text_shares_the_rarest_words(question: str, expected: int) 
     assert Nearest(texts).find(question) == expected
 
 
+def test_a_rare_word_counts_in_the_question_as_well_as_in_the_text() -> None:
+    texts = ["is the loss", "rank and some more", "the is x", "is the y", "the is z"]
+    assert Nearest(texts).find("is the rank") == 1
+
+
 @given(st.lists(st.text("abc ", min_size=1).filter(str.strip), min_size=1, max_size=8))
 def test_every_text_is_nearest_to_itself_or_to_its_double_before_it(texts: list[str]) -> None:
     nearest = Nearest(texts)

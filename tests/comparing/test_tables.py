@@ -109,6 +109,7 @@ def test_the_lines_of_an_answer_are_kept() -> None:
     [
         pytest.param("\x1b[2J\x1b]0;title\x07", "\\x1b[2J\\x1b]0;title\\x07", id="escapes"),
         pytest.param("a\rb\tc", "a b c", id="carriage return and tab"),
+        pytest.param("a\u2028b\xa0c", "a b c", id="other white space"),
         pytest.param("\x9b31m", "\\x9b31m", id="an eight-bit escape"),
         pytest.param("a\u202eb", "a\\u202eb", id="text turned around"),
         pytest.param("Grüße, 日本 🙂\n", "Grüße, 日本 🙂\n", id="letters of the world"),

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-COMMIT = "5" * 40
+COMMIT = "5f0c" * 10
 CARD = {"license": "apache-2.0"}
 
 

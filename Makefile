@@ -2,9 +2,6 @@
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3
 BASE ?= base
-# An experiment is a commit: of a changed tree it needs an identity.
-IDENTITY := GIT_AUTHOR_NAME=blogtune GIT_AUTHOR_EMAIL=blogtune@localhost \
-            GIT_COMMITTER_NAME=blogtune GIT_COMMITTER_EMAIL=blogtune@localhost
 PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -q --require-hashes
 LOCKS := requirements/run.txt requirements/models.txt
 
@@ -40,16 +37,7 @@ show: .venv/.ready ## the best and the worst changes, with their answers
 	@python -m stages.show
 
 diff: .venv/.ready ## base against fine-tuned, or BASE=<revision> against this tree
-	@dvc status -q || echo "Not up to date: these are the figures of the last 'dvc repro'." >&2
-ifeq ($(BASE),base)
-	@test "$$(git rev-parse --is-shallow-repository)" = false || git fetch -q --unshallow
-	@dvc exp remove -q base 2>/dev/null || true
-	@$(IDENTITY) dvc exp run --temp -n base -S compare.candidate=base --single-item compare >/dev/null
-else
-	@git rev-parse -q --verify "$(BASE)^{commit}" >/dev/null || \
-	  git fetch -q --depth=1 origin "+$(BASE:origin/%=%):refs/remotes/$(BASE)"
-endif
-	@dvc metrics diff $(FORMAT) "$(BASE)"
+	@sh stages/diff.sh "$(BASE)" $(FORMAT)
 
 verdict: .venv/.ready ## the table and the verdict as Markdown
 	@python -m stages.summary --markdown

@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all."""
 
+import errno
 import json
 import os
 import shutil
@@ -29,7 +30,10 @@ def atomic_text(path: Path) -> Generator[IO[str]]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Generator[Path]:
-    """Yield a folder that takes the place of `path` when the block ends without an exception."""
+    """Yield a folder that takes the place of `path` when the block ends without an exception.
+
+    MLX's RuntimeError for a write that failed leaves as the OSError that it is: a full disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
@@ -37,8 +41,10 @@ def atomic_folder(path: Path) -> Generator[Path]:
         temporary.chmod(0o755)
         shutil.rmtree(path, ignore_errors=True)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, RuntimeError) and "Unable to write" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
 
 

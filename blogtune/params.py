@@ -60,7 +60,8 @@ def _descend(values: Any, section: str, path: Path) -> Any:
 
 def _explain(error: ValidationError, section: str, kind: type[Section], path: Path) -> str:
     """One line for the first problem, with a guess at the key that was meant."""
-    problem = error.errors()[0]
+    # A misspelt key is also a missing one: the misspelling is what the reader looks for.
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     where = ".".join(filter(None, [section, *map(str, problem["loc"])]))
     count = error.error_count()
     more = f" (and {count - 1} more)" if count > 1 else ""

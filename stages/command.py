@@ -9,6 +9,7 @@ import errno
 import fcntl
 import functools
 import hashlib
+import inspect
 import os
 import signal
 import sys
@@ -61,12 +62,17 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def command(*, debug: bool, **arguments: str) -> None:
-        with readable_errors(debug=debug), _only_one(function.__module__):
+        with readable_errors(debug=debug), _only_one(_name(function)):
             run = Run()
             function(run, **arguments)
             run.check_unmoved()
 
     return command
+
+
+def _name(function: Callable[..., None]) -> str:
+    """Such as "answer base": under `python -m` every stage's module is called __main__."""
+    return " ".join([Path(inspect.getfile(function)).stem, *sys.argv[1:]])
 
 
 @contextmanager

@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A machine that is busy elsewhere is no reason to fail.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # A matrix of 64 columns is not worth a second thread, which costs five times the time where
 # other processes run. Read when the library is loaded; a test's own processes choose for themselves.

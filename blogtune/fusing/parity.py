@@ -42,7 +42,9 @@ class Parity:
 
     def check(self, params: FuseParams) -> None:
         """Raise UserError when the fused model departs beyond the limits."""
-        if self.mean_kl > params.max_kl or self.top1_agreement < params.min_top1_agreement:
+        # Put so that a divergence which is no number does not pass.
+        near = self.mean_kl <= params.max_kl
+        if not near or self.top1_agreement < params.min_top1_agreement:
             raise UserError(
                 f"the fused model is not the adapted one: mean KL {self.mean_kl:.2e} (fuse.max_kl "
                 f"{params.max_kl:.0e}), top-1 agreement {self.top1_agreement:.4f} "

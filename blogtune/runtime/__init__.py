@@ -1,0 +1,1 @@
+"""The machine: devices, float types, and a fast BLAS where MLX needs one."""

@@ -82,6 +82,8 @@ def row_logits(network: Any, head: RowHead, batch: Batch) -> mx.array:
     return logits
 
 
+# The loop tells of a loss that is no number, in one line.
+@np.errstate(invalid="ignore")
 def cross_entropy(
     logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int32]
 ) -> tuple[float, npt.NDArray[np.float32]]:

@@ -44,11 +44,15 @@ class Trunk:
         self.blocks = _list_of_blocks(network)
         self.depth = len(network.layers) - adapted
         self.states: dict[str, npt.NDArray[np.float32]] = {}
+        # Of the network's own states: others would change what the blocks above compute in.
+        self.dtype = mx.float32
 
     def compute(self, examples: Sequence[Example], size: int) -> Iterator[int]:
         """Compute and keep the states of `examples`; yield how many each batch added."""
         for batch in batches_by_length(examples, size):
-            states = np.asarray(self._states(batch).astype(mx.float32))
+            computed = self._states(batch)
+            self.dtype = computed.dtype
+            states = np.asarray(computed.astype(mx.float32))
             for example, state in zip(batch.examples, states, strict=True):
                 self.states[example.id] = state[: example.tokens - 1].copy()
             yield len(batch.examples)
@@ -66,7 +70,7 @@ class Trunk:
         padded = np.zeros((rows, length, width), np.float32)
         for row, example in enumerate(batch.examples):
             padded[row, : example.tokens - 1] = self.states[example.id]
-        return mx.array(padded)
+        return mx.array(padded).astype(self.dtype)
 
     def _states(self, batch: Batch) -> mx.array:
         # Nothing behind the stand-in is evaluated: MLX computes only what is asked for.

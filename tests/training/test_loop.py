@@ -1,0 +1,183 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.utils import load
+
+from blogtune.errors import UserError
+from blogtune.models.chat import open_chat
+from blogtune.models.loading import load_model
+from blogtune.records import Pair
+from blogtune.training.examples import Batch, make_batch, make_examples
+from blogtune.training.loop import Training, train
+from blogtune.training.loss import plain_loss, put_row_head
+from blogtune.training.results import write_results
+from tests import tiny
+
+VALIDATION = [
+    tiny.pair("v0", "What is the rank of an adapter?", "Eight."),
+    tiny.pair("v1", "Who stops?", "Another model."),
+    tiny.pair("v2", "Where is the scale?", "In the parameters."),
+    tiny.pair("v3", "When is the seed?", "In the parameters."),
+]
+Run = Callable[..., Training]
+
+
+@pytest.fixture
+def run(tiny_folder: Path, tmp_path: Path) -> Run:
+    """Trains the tiny model and writes to `folder`; what is not named here is a parameter."""
+
+    def run(
+        folder: str = "run",
+        base: Path = tiny_folder,
+        pairs: Sequence[Pair] = tiny.facts(),
+        validation: Sequence[Pair] = VALIDATION,
+        **changes: Any,
+    ) -> Training:
+        params = tiny.train_params(**changes)
+        where = tmp_path / folder
+        model = load_model(base, mx.float32)
+        result = train(model, pairs, validation, params, where / "checkpoints")
+        write_results(result, params, where / "adapter", where, where)
+        return result
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def batch_of(pairs: Sequence[Pair], folder: Path) -> Batch:
+    chat = open_chat(load_model(folder, mx.float32).tokenizer)
+    return make_batch(make_examples(pairs, chat, 128)[0])
+
+
+def test_one_seed_gives_the_same_bytes_and_another_seed_others(run: Run, tmp_path: Path) -> None:
+    for folder, seed in (("one", 7), ("two", 7), ("other", 8)):
+        run(folder, seed=seed)
+    one, two, other = (contents(tmp_path / folder) for folder in ("one", "two", "other"))
+    assert one == two
+    names = {"adapter/adapters.safetensors", "adapter/adapter_config.json", "training.csv"}
+    checkpoints = {f"checkpoints/{n:07d}/adapters.safetensors" for n in (6, 12)}
+    assert names | checkpoints <= one.keys() == other.keys()
+    for name in ("adapter/adapters.safetensors", *checkpoints):
+        assert one[name] != other[name]
+
+
+def test_the_loss_goes_down_on_what_can_be_learned(run: Run) -> None:
+    result = run(iterations=40, evaluate_every=20, dropout=0.0, layers=4, rank=8)
+    assert result.best is not None
+    assert result.best.validation_loss < 0.8 * result.base_validation_loss
+    first, last = result.curve
+    assert last.train_loss < first.train_loss < result.base_validation_loss
+
+
+def test_the_best_checkpoint_ships_and_is_the_lowest_of_the_curve(
+    run: Run, taught_folder: Path, tmp_path: Path
+) -> None:
+    # Who knows the facts by heart and learns other ones forgets them more and more.
+    parts = {"base": taught_folder, "pairs": VALIDATION, "validation": tiny.facts()}
+    result = run(**parts, iterations=9, evaluate_every=2)
+    assert result.best is not None
+    assert result.best == min(result.curve, key=lambda row: row.validation_loss)
+    assert result.best != result.curve[-1]
+    network = load(str(taught_folder), adapter_path=str(tmp_path / "run" / "adapter"))[0]
+    network.set_dtype(mx.float32)
+    batch = batch_of(tiny.facts(), taught_folder)
+    loss = plain_loss(network, put_row_head(network), batch)
+    assert float(loss) == pytest.approx(result.best.validation_loss, rel=1e-4)
+
+
+def test_the_first_loss_is_the_base_models(run: Run, tiny_folder: Path) -> None:
+    result = run()
+    network = load_model(tiny_folder, mx.float32).network
+    loss = plain_loss(network, put_row_head(network), batch_of(VALIDATION, tiny_folder))
+    assert result.base_validation_loss == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_a_shipped_adapter_gives_stock_mlx_lm_the_same_logits(
+    run: Run, tiny_folder: Path, tmp_path: Path
+) -> None:
+    result = run()
+    adapter = tmp_path / "run" / "adapter"
+    assert {k: v.shape for k, v in mx.load(str(adapter / "adapters.safetensors")).items()} == {
+        name: array.shape for name, array in result.weights.items()
+    }
+    ours = load_model(tiny_folder, mx.float32, adapter).network
+    stock = load(str(tiny_folder), adapter_path=str(adapter))[0]
+    stock.set_dtype(mx.float32)
+    trained = dict(tree_flatten(stock.parameters()))
+    for name, array in result.weights.items():
+        assert mx.array_equal(trained[name], array), name
+    tokens = mx.array([[1, 5, 6, 7]])
+    assert mx.array_equal(stock(tokens), ours(tokens))
+
+
+def test_the_curve_and_the_metrics_say_what_happened(run: Run, tmp_path: Path) -> None:
+    result = run(iterations=10, evaluate_every=4, save_every=3)
+    lines = (tmp_path / "run" / "training.csv").read_text().splitlines()
+    assert lines[0] == "iteration,train_loss,validation_loss,learning_rate"
+    assert [line.split(",")[0] for line in lines[1:]] == ["4", "8", "10"]
+    assert [float(line.split(",")[2]) for line in lines[1:]] == [
+        pytest.approx(row.validation_loss, rel=1e-5) for row in result.curve
+    ]
+    saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert saved == ["0000003", "0000006", "0000009"]
+    narrow = tiny.WIDTH * tiny.KEY_HEADS // tiny.HEADS
+    count = 2 * 4 * (2 * tiny.WIDTH + 2 * (tiny.WIDTH + narrow))
+    assert f'"trainable_parameters": {count}' in (tmp_path / "run" / "training.json").read_text()
+    assert result.summary().startswith(f"{count:,} trainable parameters; validation loss ")
+
+
+def test_cut_answers_of_both_parts_are_counted(run: Run, tmp_path: Path) -> None:
+    # The longest fact has 59 tokens, the longest validation pair fewer.
+    result = run(max_sequence_tokens=58)
+    assert result.answers_cut == 1
+    assert '"answers_cut": 1' in (tmp_path / "run" / "training.json").read_text()
+    assert result.summary().endswith("; 1 answers cut at max_sequence_tokens")
+
+
+def test_an_evaluation_looks_at_as_many_pairs_as_asked_for(run: Run) -> None:
+    losses = {count: run(validation_pairs=count).base_validation_loss for count in (0, 2, 4, 9)}
+    assert losses[0] == losses[4] == losses[9]
+    assert losses[2] != losses[0]
+    assert run(validation_pairs=2).base_validation_loss == losses[2]
+
+
+@pytest.mark.parametrize(
+    ("rate", "when"),
+    [
+        pytest.param(1.0, r"iteration 10: loss \d+\.\d{3}", id="far from the base model"),
+        pytest.param(1e30, r"iteration [234]: loss (nan|inf)", id="no number"),
+    ],
+)
+def test_a_diverging_loss_stops_the_run_and_names_step_and_pairs(
+    run: Run, taught_folder: Path, tmp_path: Path, rate: float, when: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        run(base=taught_folder, validation=tiny.facts(), learning_rate=rate, warmup_iterations=0)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert caught.match(
+        rf"^training diverged at {when} on pairs f\d, f\d, f\d; lower train\.learning_rate or "
+        rf"train\.lora\.scale \(adapters saved before it: {checkpoints}/\)$"
+    )
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"batch_pairs": 7}, "train.batch_pairs: 7, but there are 6", id="batch"),
+        pytest.param({"layers": 5}, "train.lora.layers: 5, but the model has 4", id="layers"),
+        pytest.param({"max_sequence_tokens": 20}, "pair f0: its question alone", id="question"),
+    ],
+)
+def test_a_setting_that_fits_neither_model_nor_data_is_refused(
+    run: Run, changes: dict[str, int], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(**changes)

@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlx import nn
+from mlx.utils import tree_flatten
+from mlx_lm.tuner.lora import LoRALinear
+from mlx_lm.utils import load
+
+from blogtune.errors import UserError
+from blogtune.training.lora import apply_lora, expected_parameters, save_adapter, target_keys
+from blogtune.training.params import LoraParams
+from tests import tiny
+from tests.training.architectures import NAMES, build
+
+QUERY_KEY_VALUE = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
+SMOLLM2 = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": None,
+    "vocab_size": 49152,
+}
+PHI3_MINI = {
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 32064,
+    "tie_word_embeddings": False,
+}
+
+
+def lora(layers: int = 2, rank: int = 4) -> LoraParams:
+    return LoraParams(layers=layers, rank=rank, scale=5.0, dropout=0.1)
+
+
+class Block(nn.Module):
+    """A block of layers that no known architecture calls so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixer, self.out = nn.Linear(8, 8), nn.Linear(8, 8)
+
+
+class Strange(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = [Block(), Block()]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "layers", "count"),
+    [
+        pytest.param("llama", SMOLLM2, 8, 172_032, id="SmolLM2-135M"),
+        pytest.param("phi3", PHI3_MINI, 8, 786_432, id="Phi-3 mini"),
+        pytest.param("phi3", PHI3_MINI, 32, 3_145_728, id="Phi-3 mini, every block"),
+    ],
+)
+def test_the_known_counts_come_out(
+    name: str, shape: dict[str, Any], layers: int, count: int
+) -> None:
+    # MLX computes no weight before it is asked for, so these networks take no memory.
+    network = build(name, **shape)
+    assert expected_parameters(network, lora(layers, rank=8)) == count
+    assert apply_lora(network, lora(layers, rank=8)) == count
+
+
+@given(layers=st.integers(1, tiny.BLOCKS), rank=st.integers(1, 16))
+@settings(max_examples=10)
+def test_the_count_is_rank_times_inputs_and_outputs(layers: int, rank: int) -> None:
+    network = tiny.network()
+    narrow = tiny.WIDTH * tiny.KEY_HEADS // tiny.HEADS
+    each = rank * ((tiny.WIDTH + tiny.WIDTH) + 2 * (tiny.WIDTH + narrow))
+    assert apply_lora(network, lora(layers, rank)) == layers * each
+    trained = dict(tree_flatten(network.trainable_parameters()))
+    assert sum(array.size for array in trained.values()) == layers * each
+
+
+def test_only_query_key_and_value_of_the_top_blocks_are_adapted() -> None:
+    network = tiny.network()
+    apply_lora(network, lora(layers=3))
+    adapted = {name for name, module in network.named_modules() if isinstance(module, LoRALinear)}
+    assert adapted == {f"model.layers.{n}.{key}" for n in (1, 2, 3) for key in QUERY_KEY_VALUE}
+    names = [name for name, _ in tree_flatten(network.trainable_parameters())]
+    assert all(name.endswith(("lora_a", "lora_b")) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        pytest.param("llama", QUERY_KEY_VALUE, id="apart"),
+        pytest.param("phi3", ["self_attn.qkv_proj"], id="fused"),
+        pytest.param("gpt2", ["attn.c_attn"], id="gpt2"),
+        pytest.param("gpt_neox", ["attention.query_key_value"], id="gpt_neox"),
+    ],
+)
+def test_each_architecture_has_its_own_names(name: str, keys: list[str]) -> None:
+    assert target_keys(build(name)) == keys
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fresh_adapters_change_nothing(name: str) -> None:
+    network = build(name)
+    network.eval()
+    tokens = mx.array([[5, 6, 7]])
+    before = network(tokens)
+    apply_lora(network, lora())
+    assert mx.array_equal(network(tokens), before)
+
+
+def test_a_quantized_network_counts_like_a_float_one() -> None:
+    network = tiny.network()
+    expected = expected_parameters(network, lora())
+    nn.quantize(network, group_size=32, bits=4)
+    assert apply_lora(network, lora()) == expected
+
+
+def test_a_network_without_query_key_and_value_is_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        apply_lora(Strange(), lora())
+    assert str(caught.value) == (
+        "model: no query, key and value layers found among mixer, out; "
+        "this architecture cannot be adapted"
+    )
+
+
+def test_more_layers_than_blocks_are_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        apply_lora(tiny.network(blocks=2), lora(layers=3))
+    assert str(caught.value) == "train.lora.layers: 3, but the model has 2 blocks"
+
+
+def test_adapters_that_land_elsewhere_are_noticed() -> None:
+    network = tiny.network()
+    # mlx-lm applies the keys to the whole network as well as to its blocks.
+    network.self_attn = nn.Module()
+    network.self_attn.q_proj = nn.Linear(tiny.WIDTH, tiny.WIDTH)
+    with pytest.raises(UserError, match=r"parameters became trainable where .* were meant"):
+        apply_lora(network, lora())
+
+
+def test_a_saved_adapter_loads_with_stock_mlx_lm(tiny_folder: Path, tmp_path: Path) -> None:
+    network = load(str(tiny_folder))[0]
+    apply_lora(network, lora())
+    mx.random.seed(1)
+    weights = {
+        name: mx.random.normal(array.shape)
+        for name, array in tree_flatten(network.trainable_parameters())
+    }
+    network.load_weights(list(weights.items()), strict=False)
+    network.eval()
+    save_adapter(tmp_path / "adapter", weights, lora(), QUERY_KEY_VALUE)
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["lora_parameters"]["keys"] == QUERY_KEY_VALUE
+    stock = load(str(tiny_folder), adapter_path=str(tmp_path / "adapter"))[0]
+    tokens = mx.array([[5, 6, 7, 8]])
+    assert mx.array_equal(stock(tokens), network(tokens))
+    assert not mx.array_equal(stock(tokens), load(str(tiny_folder))[0](tokens))

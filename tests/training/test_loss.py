@@ -1,0 +1,127 @@
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlx import nn
+from mlx.utils import tree_flatten
+from scipy.special import log_softmax
+
+from blogtune.training.examples import Batch, Example, make_batch
+from blogtune.training.lora import apply_lora
+from blogtune.training.loss import cross_entropy, host_loss, plain_loss, put_row_head, row_logits
+from tests import tiny
+from tests.training.architectures import NAMES, build
+
+BATCH = make_batch(
+    [
+        Example("a", [1, 5, 6, 7], [8, 9, 2]),
+        Example("b", [1, 5, 6, 7, 20, 21, 33, 40, 41], [8, 9, 3, 4, 2]),
+    ]
+)
+
+
+def full_logits(network: object, batch: Batch) -> mx.array:
+    """What the untouched network says at the batch's rows."""
+    logits = network(mx.array(batch.inputs)).astype(mx.float32)  # type: ignore[operator]
+    return logits.reshape(-1, logits.shape[-1])[mx.array(batch.rows)]
+
+
+def reference(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int32]) -> npt.NDArray:
+    return log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(targets)), targets]
+
+
+@given(
+    rows=st.integers(1, 20),
+    vocabulary=st.integers(2, 50),
+    spread=st.sampled_from([0.0, 1.0, 30.0, 3000.0]),
+    seed=st.integers(0, 99),
+)
+def test_cross_entropy_and_its_gradient_are_those_of_float64(
+    rows: int, vocabulary: int, spread: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    logits = (spread * random.standard_normal((rows, vocabulary))).astype(np.float32)
+    targets = random.integers(0, vocabulary, rows).astype(np.int32)
+    kept = logits.copy()
+    loss, gradient = cross_entropy(logits, targets)
+    assert loss == pytest.approx(-reference(logits, targets).mean(), rel=1e-5, abs=1e-6)
+    expected = np.exp(log_softmax(logits.astype(np.float64), axis=1))
+    expected[np.arange(rows), targets] -= 1.0
+    np.testing.assert_allclose(gradient, expected / rows, atol=1e-6)
+    assert gradient.dtype == np.float32
+    assert (logits == kept).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_is_not_hidden(value: float) -> None:
+    logits = np.zeros((2, 3), np.float32)
+    logits[1, 1] = value
+    loss, _ = cross_entropy(logits, np.array([0, 1], np.int32))
+    assert not np.isfinite(loss)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_head_gives_the_full_logits_at_its_rows(name: str) -> None:
+    network = build(name)
+    network.eval()
+    expected = full_logits(network, BATCH)
+    head = put_row_head(network)
+    logits = row_logits(network, head, BATCH)
+    assert logits.shape == (len(BATCH.targets), 320)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "apart"])
+def test_a_row_head_works_on_other_rows_each_time(tied: bool) -> None:
+    network = tiny.network(tied=tied)
+    expected = full_logits(network, BATCH)
+    head = put_row_head(network)
+    other = make_batch([Example("c", [1, 2, 3], [4])])
+    assert row_logits(network, head, other).shape[0] == 1
+    np.testing.assert_allclose(row_logits(network, head, BATCH), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "apart"])
+def test_a_row_head_adds_nothing_to_train(tied: bool) -> None:
+    network = tiny.network(tied=tied)
+    expected = apply_lora(network, tiny.train_params().lora)
+    put_row_head(network)
+    trained = tree_flatten(network.trainable_parameters())
+    assert sum(array.size for _, array in trained) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_host_loss_is_plain_loss_in_value_and_gradient(name: str) -> None:
+    network = build(name)
+    apply_lora(network, tiny.train_params(dropout=0.0).lora)
+    spread_adapters(network)
+    head = put_row_head(network)
+    (plain, expected), (host, gradients) = (
+        nn.value_and_grad(network, lambda m, loss=loss: loss(m, head, BATCH))(network)
+        for loss in (plain_loss, host_loss)
+    )
+    assert float(host) == pytest.approx(float(plain), rel=1e-5)
+    flat = dict(tree_flatten(expected))
+    largest = max(float(mx.abs(array).max()) for array in flat.values())
+    assert largest > 0
+    for key, array in tree_flatten(gradients):
+        np.testing.assert_allclose(array, flat[key], atol=1e-4 * largest, err_msg=key)
+
+
+def test_the_loss_is_the_mean_over_answer_tokens_alone() -> None:
+    network = tiny.network()
+    expected = -reference(np.asarray(full_logits(network, BATCH)), BATCH.targets).mean()
+    head = put_row_head(network)
+    assert float(plain_loss(network, head, BATCH)) == pytest.approx(expected, rel=1e-5)
+
+
+def spread_adapters(network: nn.Module) -> None:
+    """Give the adapters' second matrices, which start at 0, some values."""
+    mx.random.seed(3)
+    weights = [
+        (name, 0.1 * mx.random.normal(array.shape))
+        for name, array in tree_flatten(network.trainable_parameters())
+    ]
+    network.load_weights(weights, strict=False)

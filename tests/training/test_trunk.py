@@ -1,0 +1,151 @@
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.models.llama import LlamaModel, Model
+
+from blogtune.training.engine import Engine
+from blogtune.training.examples import Batch, Example, make_batch
+from blogtune.training.trunk import Trunk, pays
+from tests import tiny
+from tests.training.architectures import NAMES, build
+
+EXAMPLES = [
+    Example("a", [1, 5, 6, 7], [8, 9, 2]),
+    Example("b", [1, 5, 6], [10, 2]),
+    Example("c", [1, 5, 6, 7, 20, 21, 33, 40, 41], [8, 9, 3, 4, 2]),
+]
+# "a" is padded by nothing in one, by seven tokens in the other.
+BATCHES = [
+    pytest.param(make_batch(EXAMPLES[:2]), id="little padding"),
+    pytest.param(make_batch([EXAMPLES[2], EXAMPLES[0]]), id="much padding"),
+]
+
+
+def engine(network: Any, **changes: Any) -> Engine:
+    """An engine whose adapters already say something."""
+    made = Engine(network, tiny.train_params(dropout=0.0, batch_pairs=3, **changes))
+    mx.random.seed(3)
+    weights = [(k, 0.1 * mx.random.normal(v.shape)) for k, v in made.weights().items()]
+    made.network.load_weights(weights, strict=False)
+    made.network.eval()
+    return made
+
+
+def loss_and_gradients(made: Engine, trunk: Trunk | None, batch: Batch) -> dict[str, Any]:
+    value, gradients = made._gradients(made.loss, trunk, batch)
+    return {"loss": np.float32(value), **dict(tree_flatten(gradients))}
+
+
+def assert_same(got: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
+    assert got.keys() == expected.keys()
+    largest = max(float(mx.abs(v).max()) for k, v in expected.items() if k != "loss")
+    assert largest > 0
+    for name, value in expected.items():
+        limit = tolerance * (float(value) if name == "loss" else largest)
+        np.testing.assert_allclose(got[name], value, atol=limit, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_and_gradients_are_the_same_with_the_trunk(name: str, batch: Batch) -> None:
+    made = engine(build(name))
+    expected = loss_and_gradients(made, None, batch)
+    trunk = Trunk(made.network, 2)
+    assert list(trunk.compute(EXAMPLES, 2)) == [2, 1]
+    assert_same(loss_and_gradients(made, trunk, batch), expected, 1e-4)
+
+
+def test_the_trunk_keeps_the_type_that_the_network_computes_in() -> None:
+    network = tiny.network()
+    network.set_dtype(mx.bfloat16)
+    trunk = Trunk(network, 2)
+    list(trunk.compute(EXAMPLES, 3))
+    tokens = mx.array(make_batch(EXAMPLES).inputs)
+    expected = network(tokens)
+    with trunk.standing_in(make_batch(EXAMPLES)):
+        logits = network(tokens)
+    assert logits.dtype == mx.bfloat16
+    rows = [(row, n) for row, e in enumerate(EXAMPLES) for n in range(e.tokens - 1)]
+    for row, position in rows:
+        assert mx.array_equal(logits[row, position], expected[row, position])
+
+
+def test_the_trunk_holds_one_state_for_each_token_that_is_read() -> None:
+    trunk = Trunk(tiny.network(), 1)
+    list(trunk.compute(EXAMPLES, 3))
+    shapes = {name: state.shape for name, state in trunk.states.items()}
+    assert shapes == {e.id: (e.tokens - 1, tiny.WIDTH) for e in EXAMPLES}
+    # Copies: a view would hold the whole padded batch in memory.
+    assert all(state.base is None for state in trunk.states.values())
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2"], ids=["its own list", "a copied list"])
+def test_the_blocks_come_back_also_after_an_error(name: str) -> None:
+    network = build(name)
+    blocks = list(network.layers)
+    trunk = Trunk(network, 2)
+    list(trunk.compute(EXAMPLES, 3))
+    assert all(a is b for a, b in zip(network.layers, blocks, strict=True))
+
+    def interrupt() -> None:
+        with trunk.standing_in(make_batch(EXAMPLES)):
+            assert network.layers[0] is not blocks[0]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert all(a is b for a, b in zip(network.layers, blocks, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("layers", "passes", "examples", "expected"),
+    [
+        pytest.param(2, 100, EXAMPLES, True, id="many passes over few examples"),
+        pytest.param(2, 3, EXAMPLES, False, id="each is seen once"),
+        pytest.param(4, 100, EXAMPLES, False, id="nothing below the adapters"),
+        pytest.param(2, 100, [Example("x", range(10**15), [2])], False, id="no memory"),
+    ],
+)
+def test_a_trunk_is_used_only_where_it_pays(
+    layers: int, passes: int, examples: list[Example], expected: bool
+) -> None:
+    made = engine(tiny.network(), layers=layers)
+    assert pays(made.network, layers, examples, passes) == expected
+    if len(examples) == len(EXAMPLES):
+        made.use_trunk(EXAMPLES, make_batch(EXAMPLES), passes)
+        assert (made.trunk is not None) == expected
+
+
+class Skipping(LlamaModel):
+    """Adds what left the first block to the last one's output, as no plain stack does."""
+
+    def __call__(self, inputs: mx.array, *_: Any, **__: Any) -> mx.array:
+        first = h = self.layers[0](self.embed_tokens(inputs), "causal")
+        for layer in self.layers[1:]:
+            h = layer(h, "causal")
+        return self.norm(h + first)
+
+
+def test_a_network_that_a_trunk_does_not_fit_goes_without(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    network: Model = tiny.network()
+    network.model = Skipping(network.args)
+    made = engine(network)
+    made.use_trunk(EXAMPLES, make_batch(EXAMPLES), passes=100)
+    assert made.trunk is None
+    assert "trunk: off, it differs by" in capsys.readouterr().err
+
+
+def test_training_and_validating_are_the_same_with_the_trunk() -> None:
+    with_trunk, without = engine(tiny.network()), engine(tiny.network())
+    with_trunk.use_trunk(EXAMPLES, make_batch(EXAMPLES), passes=100)
+    assert with_trunk.trunk is not None
+    assert with_trunk.validate(EXAMPLES) == pytest.approx(without.validate(EXAMPLES), rel=1e-5)
+    batch = make_batch(EXAMPLES)
+    for _ in range(3):
+        assert with_trunk.step(batch, 1e-3) == pytest.approx(without.step(batch, 1e-3), rel=1e-4)
+

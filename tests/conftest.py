@@ -10,8 +10,8 @@ from hypothesis import settings
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-# A matrix of 64 columns is not worth a second thread, which costs five times the time where
-# other processes run. Read when the library is loaded; a test's own processes choose for themselves.
+# A matrix of 64 columns is not worth a second thread: where other processes run, it takes five
+# times as long. Read when the library is loaded; what a test starts chooses for itself.
 _chosen = os.environ.get("OPENBLAS_NUM_THREADS")
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import blogtune  # noqa: E402

@@ -34,11 +34,16 @@ def test_a_failed_text_leaves_the_old_one_and_nothing_else(
 ) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(fault), atomic_text(path) as file:
-        file.write("half")
-        file.flush()
-        assert path.read_text() == "old"
-        raise fault
+
+    def write() -> None:
+        with atomic_text(path) as file:
+            file.write("half")
+            file.flush()
+            assert path.read_text() == "old"
+            raise fault
+
+    with pytest.raises(fault):
+        write()
     assert tree(tmp_path) == {"file.txt": "old"}
 
 
@@ -65,9 +70,14 @@ def test_a_failed_folder_leaves_the_old_one_and_nothing_else(
     path = tmp_path / "folder"
     path.mkdir()
     (path / "old.txt").write_text("old")
-    with pytest.raises(fault), atomic_folder(path) as folder:
-        (folder / "half.txt").write_text("half")
-        raise fault
+
+    def write() -> None:
+        with atomic_folder(path) as folder:
+            (folder / "half.txt").write_text("half")
+            raise fault
+
+    with pytest.raises(fault):
+        write()
     assert tree(tmp_path) == {"folder/old.txt": "old"}
     assert list(tmp_path.iterdir()) == [path]
 

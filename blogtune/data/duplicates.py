@@ -37,7 +37,7 @@ def near_duplicates(
     train: Path,
     test: Path,
     params: NearDuplicateParams,
-    block_entries: int = 2_000_000,
+    block_entries: int = 4_000_000,
 ) -> Iterator[NearDuplicate]:
     """Yield the test and train pairs whose similarity is at least `params.limit`.
 
@@ -53,6 +53,7 @@ def near_duplicates(
         tests = _TestPairs(file, params)
         for index in _blocks(test, sketcher, block_entries):
             yield from _compare(train, sketcher, index, tests)
+            del index  # before the next one is built
 
 
 def _compare(
@@ -86,7 +87,7 @@ class _TestPairs:
         """Which test pairs have been named often enough, shape (test pairs,)."""
         return self._times >= NAMED_AT_MOST
 
-    def near(self, pair: Pair, candidates: NDArray[np.uint32]) -> Iterator[NearDuplicate]:
+    def near(self, pair: Pair, candidates: Keys) -> Iterator[NearDuplicate]:
         """Compare a train pair with candidates exactly."""
         candidates = candidates[self._times[candidates] < NAMED_AT_MOST]
         own = shingles(_text(pair), self._params.shingle_words)
@@ -112,15 +113,20 @@ class _TestPairs:
 
 
 class _Index:
-    """The entries of test pairs, sorted by shingle and then by how many shingles the pair has."""
+    """The entries of test pairs, sorted by shingle and then by how many shingles the pair has.
 
-    def __init__(self, keys: Keys, pair: NDArray[np.uint32], high: NDArray[np.uint32]) -> None:
-        order = np.argsort(keys)
-        self._keys: Keys = keys[order]
-        self._pair: NDArray[np.uint32] = pair[order]
-        self._high: NDArray[np.uint32] = high[order]
+    It takes the lists' parts out of them: at its peak it needs 32 bytes an entry, then 16.
+    """
 
-    def candidates(self, sketch: Sketch) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+    def __init__(self, keys: list[Keys], places: list[Keys]) -> None:
+        self._keys = _joined(keys)
+        order = np.argsort(self._keys)
+        self._keys = self._keys[order]
+        # The pair's number, and how many shingles another text may have to resemble it.
+        self._places = _joined(places)
+        self._places = self._places[order]
+
+    def candidates(self, sketch: Sketch) -> Iterator[tuple[int, Keys]]:
         """Yield texts of the sketch by number, each with the test pairs it may resemble."""
         hits, start, stop = self._search(
             _packed(sketch.key, sketch.low), _packed(sketch.key, sketch.high)
@@ -129,9 +135,8 @@ class _Index:
         bounds = np.append(first, len(hits))
         for number, text in enumerate(texts.tolist()):
             entries = slice(bounds[number], bounds[number + 1])
-            found = _ranges(start[entries], stop[entries])
-            found = found[self._high[found] >= sketch.size[hits[bounds[number]]]]
-            yield text, np.unique(self._pair[found])
+            pair, high = _unpacked(self._places[_ranges(start[entries], stop[entries])])
+            yield text, np.unique(pair[high >= sketch.size[hits[bounds[number]]]])
 
     def _search(
         self, low: Keys, high: Keys
@@ -147,33 +152,34 @@ class _Index:
 
     def forget(self, pairs: NDArray[np.bool_]) -> None:
         """Drop the entries of test pairs that need no more candidates."""
-        kept = ~pairs[self._pair]
+        kept = ~pairs[_unpacked(self._places)[0]]
         self._keys = self._keys[kept]
-        self._pair = self._pair[kept]
-        self._high = self._high[kept]
+        self._places = self._places[kept]
 
 
 def _blocks(test: Path, sketcher: Sketcher, block_entries: int) -> Iterator[_Index]:
     """Index the test pairs, so many at a time that memory does not grow with them."""
-    parts: list[tuple[Keys, NDArray[np.uint32], NDArray[np.uint32]]] = []
+    keys: list[Keys] = []
+    places: list[Keys] = []
     done = entries = 0
     for batch in _batches(read_records(test, Pair)):
         sketch = sketcher.sketch([_text(pair) for pair in batch])
-        pair, high = (sketch.text + done).astype(np.uint32), sketch.high.astype(np.uint32)
-        parts.append((_packed(sketch.key, sketch.size), pair, high))
+        keys.append(_packed(sketch.key, sketch.size))
+        places.append(_packed((sketch.text + done).astype(np.uint64), sketch.high))
         done += len(batch)
-        entries += len(pair)
+        entries += len(sketch.text)
         if entries >= block_entries:
-            yield _index(parts)
+            yield _Index(keys, places)
             entries = 0
-    if parts:
-        yield _index(parts)
+    if keys:
+        yield _Index(keys, places)
 
 
-def _index(parts: list[tuple[Keys, NDArray[np.uint32], NDArray[np.uint32]]]) -> _Index:
-    keys, pair, high = (np.concatenate(values) for values in zip(*parts, strict=True))
+def _joined(parts: list[Keys]) -> Keys:
+    """One array of all parts, which leave the list so that they do not stay in memory."""
+    whole = np.concatenate(parts)
     parts.clear()
-    return _Index(keys, pair, high)
+    return whole
 
 
 def _ranges(start: NDArray[np.intp], stop: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -182,8 +188,12 @@ def _ranges(start: NDArray[np.intp], stop: NDArray[np.intp]) -> NDArray[np.intp]
     return np.repeat(stop - np.cumsum(sizes), sizes) + np.arange(int(sizes.sum()))
 
 
-def _packed(key: Keys, size: NDArray[np.int64]) -> Keys:
-    return key << np.uint64(32) | size.astype(np.uint64)
+def _packed(upper: Keys, lower: NDArray[np.int64]) -> Keys:
+    return upper << np.uint64(32) | lower.astype(np.uint64)
+
+
+def _unpacked(packed: Keys) -> tuple[Keys, Keys]:
+    return packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)
 
 
 def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:

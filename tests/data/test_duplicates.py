@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blogtune.data.duplicates import NAMED_AT_MOST, first_of_each, near_duplicates
@@ -46,6 +46,7 @@ def by_comparing_all(train: Texts, test: Texts, words: int, limit: float) -> set
     }
 
 
+@settings(deadline=None)
 @given(
     st.lists(WORDS, min_size=1, max_size=NAMED_AT_MOST),
     st.lists(WORDS, min_size=1, max_size=8),
@@ -92,6 +93,7 @@ def test_of_rows_made_from_one_template_only_the_first_few_are_named(
     assert len(found) == len(test) * NAMED_AT_MOST
 
 
+@settings(deadline=None)
 @given(KEYS)
 def test_the_first_of_each_is_the_one_that_stands_first(rows: list[tuple[int, int]]) -> None:
     expected = [rows.index(row) == number for number, row in enumerate(rows)]

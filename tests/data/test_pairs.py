@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blogtune.data.pairs import REASONS, BadRowError, folded, pair_id, pairs_of
@@ -166,6 +166,7 @@ def test_a_bad_row_says_what_is_wrong(content: bytes, reason: str, problem: str)
     assert problem in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.binary() | JSON.map(encoded))
 def test_whatever_a_row_holds_it_gives_pairs_or_a_reason(content: bytes) -> None:
     assert outcome(content) in {*REASONS, "pairs"}
@@ -179,6 +180,7 @@ def outcome(content: bytes) -> str:
     return "pairs" if pairs and all(pair.question and pair.answer for pair in pairs) else "empty"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=5))
 def test_a_conversation_gives_one_pair_for_each_exchange(exchanges: list[tuple[str, str]]) -> None:
     turns = [

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blogtune.data.shingles import Sketcher, jaccard, shingles
@@ -36,6 +36,7 @@ def test_the_similarity_is_the_shared_part(one: str, other: str, similarity: flo
     assert jaccard(shingles(one, 1), shingles(other, 1)) == similarity
 
 
+@settings(deadline=None)
 @given(st.lists(TEXTS, min_size=2, max_size=6), st.integers(1, 3), st.sampled_from([0.3, 0.5, 0.8]))
 def test_the_sketches_of_texts_that_resemble_each_other_meet(
     texts: list[str], words: int, limit: float
@@ -51,6 +52,7 @@ def test_the_sketches_of_texts_that_resemble_each_other_meet(
                 assert np.intersect1d(sketch.key[own], sketch.key[others]).size
 
 
+@settings(deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=6), st.integers(1, 3))
 def test_a_sketch_counts_distinct_shingles(texts: list[str], words: int) -> None:
     sketch = Sketcher(words, 0.5).sketch(texts)

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blogtune.data.params import SplitParams
@@ -46,6 +46,7 @@ def keys(params: SplitParams, texts: list[str]) -> Keys:
     return np.array([seeded_key(params.seed, text) for text in texts], np.uint64)
 
 
+@settings(deadline=None)
 @given(BLOGS, SHARES, SEEDS)
 def test_the_counts_of_each_post_are_within_one_of_exact(
     blog: Blog, shares: list[float], seed: int
@@ -65,6 +66,7 @@ def test_the_whole_is_within_two_points_of_the_shares(seed: int) -> None:
         assert counts[name] / counts.total() == pytest.approx(share, abs=0.02)
 
 
+@settings(deadline=None)
 @given(BLOGS, st.text(min_size=4, max_size=4), st.integers(1, 30), SEEDS, st.booleans())
 def test_another_post_moves_no_pair(
     blog: Blog, added: str, size: int, seed: int, by_post: bool
@@ -73,6 +75,7 @@ def test_another_post_moves_no_pair(
     assert assignment(blog, params).items() <= assignment({added: size, **blog}, params).items()
 
 
+@settings(deadline=None)
 @given(BLOGS, SEEDS, st.randoms(use_true_random=False), st.booleans())
 def test_the_order_of_the_rows_does_not_matter(
     blog: Blog, seed: int, random: Random, by_post: bool
@@ -84,6 +87,7 @@ def test_the_order_of_the_rows_does_not_matter(
     assert assignment(blog, params, shuffled) == expected
 
 
+@settings(deadline=None)
 @given(BLOGS, SEEDS)
 def test_by_post_no_post_is_in_two_splits(blog: Blog, seed: int) -> None:
     found = assignment(blog, split_params(seed, by="post"))

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import rel_entr, softmax
 
 from blogtune.errors import UserError
-from blogtune.fusing.parity import Parity, measure
 from blogtune.fusing.params import FuseParams
+from blogtune.fusing.parity import Parity, measure
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from tests import tiny

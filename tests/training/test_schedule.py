@@ -20,9 +20,7 @@ CONSTANT = {1: 0.05, 10: 0.5, 20: 1.0, 21: 1.0, 71: 1.0, 120: 1.0}
         for iteration, rate in rates.items()
     ],
 )
-def test_the_rate_is_the_one_worked_out_by_hand(
-    schedule: str, iteration: int, rate: float
-) -> None:
+def test_the_rate_is_the_one_worked_out_by_hand(schedule: str, iteration: int, rate: float) -> None:
     params = tiny.train_params(
         schedule=schedule, iterations=120, warmup_iterations=20, learning_rate=1.0
     )

@@ -148,4 +148,3 @@ def test_training_and_validating_are_the_same_with_the_trunk() -> None:
     batch = make_batch(EXAMPLES)
     for _ in range(3):
         assert with_trunk.step(batch, 1e-3) == pytest.approx(without.step(batch, 1e-3), rel=1e-4)
-

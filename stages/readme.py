@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from blogtune.files import atomic_text
-from blogtune.readme import results, with_results
+from blogtune.readme import with_results
 from stages.command import readable_errors
 
 README = Path("README.md")
@@ -13,9 +13,9 @@ README = Path("README.md")
 
 @click.command()
 def main() -> None:
-    """Replace README's result table by one made from metrics/ and docs/results/."""
+    """Replace README's result table by one made from metrics/."""
     with readable_errors():
-        text = with_results(README.read_text(encoding="utf-8"), results(Path()))
+        text = with_results(README.read_text(encoding="utf-8"), Path())
         with atomic_text(README) as file:
             file.write(text)
 

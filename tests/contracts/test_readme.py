@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from blogtune.readme import results, with_results
+from blogtune.readme import with_results
 from tests.contracts.pipeline import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -13,7 +13,7 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_the_result_table_is_made_from_the_committed_metrics() -> None:
-    assert with_results(README, results(ROOT)) == README
+    assert with_results(README, ROOT) == README
 
 
 @pytest.mark.parametrize(

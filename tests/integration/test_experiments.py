@@ -6,7 +6,15 @@ import pytest
 
 from tests.integration.project import LIGHT, Project, ran
 
+IDENTITY = {"user.name": "someone", "user.email": "someone@example.org"}
 TELL = "\nimport sys\n\nprint('code of', __file__, file=sys.stderr)\n"
+
+
+@pytest.fixture(autouse=True)
+def _identity(project: Project) -> None:
+    """An experiment on a changed tree is a commit of somebody's."""
+    for name, value in IDENTITY.items():
+        project.run("git", "config", name, value)
 
 
 def test_an_experiment_elsewhere_runs_the_code_of_that_tree(project: Project) -> None:

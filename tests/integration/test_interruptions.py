@@ -100,6 +100,7 @@ def test_a_stage_that_outlived_dvc_is_not_doubled(project: Project) -> None:
         assert f"(answer base, process {orphan}); wait for it, or end it" in refused.stderr
     finally:
         os.kill(orphan, signal.SIGKILL)
+        dvc.communicate()
     project.set(answer__max_tokens=24)
     project.repro()
     assert project.is_clean()

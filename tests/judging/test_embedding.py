@@ -94,20 +94,17 @@ def test_the_judge_sees_through_an_echo(judge: EmbeddingJudge) -> None:
     assert same == (pytest.approx(1), pytest.approx(1))
 
 
-@pytest.mark.parametrize(
-    ("item", "truncated"),
-    [
-        pytest.param(Item(QUESTION, REFERENCE, "word " * ROOM), False, id="all read"),
-        pytest.param(Item(QUESTION, REFERENCE, "word " * 300), True, id="long answer"),
-        pytest.param(Item(QUESTION, "word " * 300, REFERENCE), True, id="long reference"),
-        pytest.param(Item("word " * 300, REFERENCE, REFERENCE), False, id="long question"),
-    ],
-)
-def test_what_was_not_read_to_the_end_is_flagged(
-    judge: EmbeddingJudge, item: Item, truncated: bool
-) -> None:
-    (verdict,) = judge.judge([item])
-    assert verdict.truncated == truncated
+def test_what_was_not_read_to_the_end_is_flagged(judge: EmbeddingJudge) -> None:
+    whole, long = "word " * ROOM, "word " * (ROOM + 1)
+    items = {
+        "all read": Item(QUESTION, REFERENCE, whole),
+        "long answer": Item(QUESTION, REFERENCE, long),
+        "long reference": Item(QUESTION, long, REFERENCE),
+        "long question": Item(long, REFERENCE, REFERENCE),
+    }
+    verdicts = dict(zip(items, judge.judge(list(items.values())), strict=True))
+    flagged = {name for name, verdict in verdicts.items() if verdict.truncated}
+    assert flagged == {"long answer", "long reference"}
 
 
 def test_no_items_give_no_verdicts(judge: EmbeddingJudge) -> None:

@@ -15,6 +15,8 @@ BARE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['content'] + '<|im_end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>' }}{% endif %}"
 )
+# The end token on a line of its own.
+APART = tiny.CHATML.replace("<|im_end|>", "\n<|im_end|>")
 # An older manner: nothing but words.
 WORDS = (
     "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
@@ -62,6 +64,7 @@ def test_a_prompt_ends_with_the_templates_own_generation_prompt(
     [
         pytest.param(tiny.CHATML, tiny.END, id="template's end token"),
         pytest.param(BARE, tiny.END, id="nothing behind it"),
+        pytest.param(APART, tiny.END, id="space before it"),
         pytest.param(WORDS, tiny.STOP, id="template without one: end of sequence"),
     ],
 )

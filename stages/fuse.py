@@ -27,8 +27,8 @@ def main(run: Run) -> None:
     pairs = list(read_records(Path("data/processed/validation.jsonl"), Pair))
     adapted, fused = load_model(BASE, dtype, ADAPTER), load_model(FUSED, dtype)
     parity = measure(adapted, fused, pairs, params)
-    write_json(Path("metrics/fusion.json"), parity.metrics())
     parity.check(params)
+    write_json(Path("metrics/fusion.json"), parity.metrics())
     click.echo(
         f"fused: top-1 agreement {parity.top1_agreement:.2%} at {parity.positions} tokens, "
         f"mean KL {parity.mean_kl:.1e}"

@@ -37,6 +37,11 @@ MULTIPLY = """
 import mlx.core as mx
 mx.eval(mx.ones((64, 64)) @ mx.ones((64, 64)))
 """
+SYMBOLS = """
+import ctypes
+opened = ctypes.CDLL(str(blas.LIBRARY))
+said["missing"] = [name for name in blas.SYMBOLS if not hasattr(opened, name)]
+"""
 INSTALL = """
 said["line"] = blas.install()
 said["there"] = blas.LIBRARY.exists()
@@ -57,7 +62,9 @@ def run(code: str, library: Path | str = "", **environment: str) -> dict[str, An
 
 @needs_wheel
 def test_openblas_is_put_in_place_and_can_be_loaded(tmp_path: Path) -> None:
-    said = run(INSTALL, tmp_path / "lib" / "libopenblas.so")
+    library = tmp_path / "lib" / "libopenblas.so"
+    said = run(f"{INSTALL}\n{SYMBOLS}", library)
+    assert said.pop("missing") == []
     assert said == {"line": "BLAS: OpenBLAS in place", "there": True, "loaded": True}
     assert [path.name for path in (tmp_path / "lib").iterdir()] == ["libopenblas.so"]
 

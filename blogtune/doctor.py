@@ -94,25 +94,25 @@ def _threads() -> Finding:
 
 
 def _memory(settings: Settings) -> Finding:
-    free = psutil.virtual_memory().available
-    base = _model_bytes(settings)
-    if base is None:
-        return Finding("memory", f"{free / GIB:.1f} GiB free; {UNKNOWN}")
     # The parity check holds two models in float32, twice the stored half floats each.
-    need = 4 * base + GIB
-    short = "lower train.batch_pairs, or close other programs" if free < need else ""
-    return Finding("memory", f"{free / GIB:.1f} GiB free, about {need / GIB:.1f} needed", short)
+    free = psutil.virtual_memory().available
+    return _room("memory", free, settings, "lower train.batch_pairs, or close other programs")
 
 
 def _disk(settings: Settings) -> Finding:
+    # Base and fused model, each in the workspace and in DVC's cache.
     free = shutil.disk_usage(Path.cwd()).free
+    return _room("disk", free, settings, "free some, or move DVC's cache: dvc cache dir --local")
+
+
+def _room(name: str, free: int, settings: Settings, remedy: str) -> Finding:
+    """Compare what is free with four times the base model and a GiB for all else, in bytes."""
     base = _model_bytes(settings)
     if base is None:
-        return Finding("disk", f"{free / GIB:.1f} GiB free; {UNKNOWN}")
-    # Base and fused model, each in the workspace and in DVC's cache.
+        return Finding(name, f"{free / GIB:.1f} GiB free; {UNKNOWN}")
     need = 4 * base + GIB
-    short = "free some room, or move DVC's cache: dvc cache dir --local" if free < need else ""
-    return Finding("disk", f"{free / GIB:.1f} GiB free, about {need / GIB:.1f} needed", short)
+    text = f"{free / GIB:.1f} GiB free, about {need / GIB:.1f} needed"
+    return Finding(name, text, remedy if free < need else "")
 
 
 def _model_bytes(settings: Settings) -> int | None:

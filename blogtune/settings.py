@@ -67,7 +67,7 @@ def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
     yaml = _round_trip()
     values = yaml.load(path)
     changes = _overlay(values, yaml.load(profile), "", profile)
-    write_yaml(values, path)
+    _write(values, path)
     read_settings(path)
     return changes
 
@@ -80,10 +80,10 @@ def set_value(key: str, value: Any, path: Path = PARAMS_FILE) -> None:
     for name in sections:
         inner = inner[name]
     inner[last] = value
-    write_yaml(values, path)
+    _write(values, path)
 
 
-def write_yaml(values: Any, path: Path) -> None:
+def _write(values: Any, path: Path) -> None:
     """Write what a round trip read, atomically."""
     with atomic_text(path) as file:
         _round_trip().dump(values, file)

@@ -42,16 +42,14 @@ class Encoder:
         self.limit = _token_limit(folder, int(config["max_position_embeddings"]))
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
+        self.tokenizer.enable_truncation(self.limit)
         self.weights = _load_weights(folder)
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed the texts, in order; of each the first `limit` word pieces are read."""
         encodings = self.tokenizer.encode_batch(list(texts))
-        truncated = np.array([len(encoding.ids) > self.limit for encoding in encodings])
-        self.tokenizer.enable_truncation(self.limit)
-        tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-        self.tokenizer.no_truncation()
+        truncated = np.array([bool(encoding.overflowing) for encoding in encodings])
+        tokens = [encoding.ids for encoding in encodings]
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
         width = self.weights["embeddings.word_embeddings.weight"].shape[1]
         vectors = np.zeros((len(tokens), width))

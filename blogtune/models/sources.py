@@ -73,10 +73,10 @@ def _copy_or_convert(path: Path, folder: Path) -> None:
                 target.parent.mkdir(exist_ok=True)
                 # Not copy(): the mode of a cached source may be read-only.
                 shutil.copyfile(file, target)
-        for name in GENERATED:
-            (folder / name).unlink(missing_ok=True)
     else:
         raise UserError(f"{path}: neither a folder with a model nor a .gguf file")
+    for name in GENERATED:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _convert_gguf(path: Path, folder: Path) -> None:
@@ -86,8 +86,6 @@ def _convert_gguf(path: Path, folder: Path) -> None:
     if result.returncode:
         reason = (result.stderr or result.stdout).strip().splitlines()[-1:]
         raise UserError(f"{path}: gguf2mlx could not convert it: {' '.join(reason)}")
-    for name in GENERATED:
-        (folder / name).unlink(missing_ok=True)
 
 
 def _from_hub(repository: str, revision: str | None, folder: Path) -> dict[str, object]:

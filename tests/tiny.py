@@ -14,10 +14,11 @@ from mlx_lm.models.llama import Model, ModelArgs
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from blogtune.models.chat import open_chat
+from blogtune.models.head import put_row_head
 from blogtune.models.loading import load_model
 from blogtune.records import Pair
 from blogtune.training.examples import make_batch, make_examples
-from blogtune.training.loss import plain_loss, put_row_head
+from blogtune.training.loss import plain_loss
 from blogtune.training.params import TrainParams
 
 WIDTH, BLOCKS, HEADS, KEY_HEADS = 64, 4, 4, 2

@@ -12,17 +12,11 @@ import numpy as np
 from mlx.utils import tree_flatten
 from tqdm import tqdm
 
+from blogtune.models.head import RowHead, put_row_head
 from blogtune.runtime.device import on_cpu
 from blogtune.training.examples import Batch, Example, batches_by_length
 from blogtune.training.lora import apply_lora, target_keys
-from blogtune.training.loss import (
-    RowHead,
-    cross_entropy,
-    host_loss,
-    plain_loss,
-    put_row_head,
-    row_logits,
-)
+from blogtune.training.loss import cross_entropy, host_loss, plain_loss, row_logits
 from blogtune.training.params import TrainParams
 from blogtune.training.trunk import Trunk, pays
 

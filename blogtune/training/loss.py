@@ -14,48 +14,8 @@ import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 
+from blogtune.models.head import RowHead
 from blogtune.training.examples import Batch
-
-
-class RowHead(nn.Module):
-    """Stands in for the output layer and projects only the chosen rows.
-
-    With tied weights the embedding is the output layer as well, and is still asked to embed.
-    """
-
-    def __init__(self, inner: Any) -> None:
-        super().__init__()
-        self.inner = inner
-        # None chosen: all. In a list, because an array attribute would count as a parameter.
-        self._rows: list[mx.array] = []
-
-    def choose(self, rows: npt.NDArray[np.int32]) -> None:
-        """Project these rows of the flattened (batch x length) hidden states from now on."""
-        self._rows[:] = [mx.array(rows)]
-
-    def __call__(self, x: mx.array) -> mx.array:
-        embeds = isinstance(self.inner, (nn.Embedding, nn.QuantizedEmbedding))
-        return self.inner(x) if embeds else self.inner(self._chosen(x))
-
-    def as_linear(self, x: mx.array) -> mx.array:
-        return self.inner.as_linear(self._chosen(x))
-
-    def _chosen(self, x: mx.array) -> mx.array:
-        return x.reshape(-1, x.shape[-1])[self._rows[0]] if self._rows else x
-
-
-def put_row_head(network: Any) -> RowHead:
-    """Wrap the network's output layer; afterwards it returns logits of shape (rows, vocabulary).
-
-    Where the layer has another name, nothing is wrapped, and `row_logits` takes the rows later.
-    """
-    for owner, name in ((network, "lm_head"), (network.get("model", {}), "embed_tokens")):
-        if name in owner:
-            head = RowHead(owner[name])
-            head.freeze()
-            setattr(owner, name, head)
-            return head
-    return RowHead(None)
 
 
 def plain_loss(network: Any, head: RowHead, batch: Batch) -> mx.array:
@@ -75,11 +35,7 @@ def host_loss(network: Any, head: RowHead, batch: Batch) -> mx.array:
 
 def row_logits(network: Any, head: RowHead, batch: Batch) -> mx.array:
     """float32 logits at the rows that predict an answer token, shape (rows, vocabulary)."""
-    head.choose(batch.rows)
-    logits = network(mx.array(batch.inputs)).astype(mx.float32)
-    if logits.ndim == 3:
-        logits = logits.reshape(-1, logits.shape[-1])[mx.array(batch.rows)]
-    return logits
+    return head.logits(network, batch.inputs, batch.rows)
 
 
 # The loop tells of a loss that is no number, in one line.

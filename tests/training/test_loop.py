@@ -9,11 +9,12 @@ from mlx_lm.utils import load
 
 from blogtune.errors import UserError
 from blogtune.models.chat import open_chat
+from blogtune.models.head import put_row_head
 from blogtune.models.loading import load_model
 from blogtune.records import Pair
 from blogtune.training.examples import Batch, make_batch, make_examples
 from blogtune.training.loop import Training, train
-from blogtune.training.loss import plain_loss, put_row_head
+from blogtune.training.loss import plain_loss
 from blogtune.training.results import write_results
 from tests import tiny
 

@@ -8,9 +8,10 @@ from mlx import nn
 from mlx.utils import tree_flatten
 from scipy.special import log_softmax
 
+from blogtune.models.head import put_row_head
 from blogtune.training.examples import Batch, Example, make_batch
 from blogtune.training.lora import apply_lora
-from blogtune.training.loss import cross_entropy, host_loss, plain_loss, put_row_head, row_logits
+from blogtune.training.loss import cross_entropy, host_loss, plain_loss, row_logits
 from tests import tiny
 from tests.training.architectures import NAMES, build
 

@@ -53,7 +53,7 @@ def compare(
     Raises UserError where the judgements do not go together or lack scores, as `frames` does.
     """
     rows = list(chain.from_iterable(judgements.values()))
-    tables = frames(rows, params.min_coverage)
+    tables = frames(rows)
     base = tables["base"]
     known = base.index.isin(list(near_duplicates))
     metrics: Metrics = {

@@ -14,22 +14,19 @@ _MEASURES = ("similarity", "beyond_question", "elsewhere", "length_off")
 _COLUMNS = ("model", "id", "post", "named", "method", *_MEASURES, "empty", "cut", "reason")
 
 
-def frames(judgements: Sequence[Judgement], min_coverage: float) -> dict[str, pd.DataFrame]:
+def frames(judgements: Sequence[Judgement]) -> dict[str, pd.DataFrame]:
     """Return a table for each model, its rows the questions by id; base, finetuned, fused first.
 
     A question that names no post is a post of its own (`named`: whether it names one). `length_off`
     is |log(answer length / reference length)| in characters, `specific` the similarity minus that
     to references of other posts. What has no value is NaN.
 
-    Raises UserError where one of those three is missing, where a model was judged on other
-    questions or in another way than base, and where less than `min_coverage` of the answers of one
-    of the three have a score.
+    Raises UserError where one of those three is missing, and where a model was judged on other
+    questions or in another way than base.
     """
     tables = _by_model(judgements)
     for model, table in tables.items():
         _check_match(model, table, tables["base"])
-    for model in REQUIRED:
-        _check_coverage(model, tables[model], min_coverage)
     return {model: table.loc[tables["base"].index] for model, table in tables.items()}
 
 
@@ -72,15 +69,3 @@ def _check_match(model: str, table: pd.DataFrame, base: pd.DataFrame) -> None:
     if len(methods) > 1:
         several = " and ".join(methods)
         raise UserError(f"{where}: judged by {several}; delete that folder, then run `dvc repro`")
-
-
-def _check_coverage(model: str, table: pd.DataFrame, least: float) -> None:
-    scored = int(table["similarity"].count())
-    if scored / len(table) >= least:
-        return
-    reasons = table.loc[table["similarity"].isna(), "reason"].fillna("no reason given")
-    counts = reasons.value_counts()
-    raise UserError(
-        f"{model}: {scored} of {len(table)} answers have a score, compare.min_coverage is {least}; "
-        f"{counts.iloc[0]} times: {str(counts.index[0])!r}; see to the judge, then run `dvc repro`"
-    )

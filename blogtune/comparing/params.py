@@ -15,7 +15,6 @@ class CompareParams(Section):
     poor: float = Field(gt=0.0, lt=1.0)
     confidence: float = Field(gt=0.5, lt=1.0)
     min_posts: int = Field(ge=3)
-    min_coverage: float = Field(ge=0.0, le=1.0)
     examples: int = Field(ge=1)
 
     @field_validator("poor")

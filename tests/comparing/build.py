@@ -52,5 +52,5 @@ def judged(**scores: Sequence[float | None]) -> dict[str, list[Judgement]]:
 
 def params(**changes: Any) -> CompareParams:
     values = {"candidate": "finetuned", "good": 0.7, "poor": 0.3, "confidence": 0.95}
-    limits = {"min_posts": 10, "min_coverage": 0.5, "examples": 2}
+    limits = {"min_posts": 10, "examples": 2}
     return CompareParams.model_validate({**values, **limits, **changes})

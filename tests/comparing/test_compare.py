@@ -277,17 +277,6 @@ def failing(**changes: Any) -> dict[str, list[Judgement]]:
             "judged by cosine and logprobs; delete",
             id="two ways of judging",
         ),
-        pytest.param(
-            failing(
-                fused=[
-                    *with_answers("fused", [None] * 8 + BASE[8:11], reason="timeout\x1b[2J"),
-                    judgement("011", "fused", None, reason="other"),
-                ]
-            ),
-            "fused: 3 of 12 answers have a score, compare.min_coverage is 0.5; "
-            r"8 times: 'timeout\x1b[2J'; see to the judge, then run `dvc repro`",
-            id="too few scores",
-        ),
     ],
 )
 def test_judgements_that_do_not_go_together_are_refused(

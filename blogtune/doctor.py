@@ -13,6 +13,8 @@ from pathlib import Path
 import mlx.core as mx
 import psutil
 
+from blogtune.errors import UserError
+from blogtune.models.ollama import OllamaModel
 from blogtune.runtime import device
 from blogtune.settings import Settings, obstacles
 
@@ -43,7 +45,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _threads()
     yield _memory(settings)
     yield _disk(settings)
-    yield _ollama(settings)
+    yield from _ollama(settings)
     yield _hub_token(settings)
     for obstacle in obstacles(settings):
         key, _, remedy = obstacle.partition(": ")
@@ -120,34 +122,39 @@ def _model_bytes(settings: Settings) -> int | None:
     files = list(Path("models/base").glob("*.safetensors"))
     if files:
         return sum(file.stat().st_size for file in files)
-    scheme, _, rest = settings.model.source.partition(":")
-    if scheme != "package":
+    if settings.model.scheme != "package":
         return None
-    name, _, file = rest.partition("/")
+    name, _, file = settings.model.name.partition("/")
     size = Path(str(distribution(name).locate_file(file))).stat().st_size
     # A 4-bit GGUF (4.5 to 5 bits a weight) becomes 16 bits.
     return int(size * 16 / 4.5)
 
 
-def _ollama(settings: Settings) -> Finding:
-    import ollama
-    from httpx import HTTPError
-
-    needed = settings.judge.kind == "ollama"
-    try:
-        count = len(ollama.Client(timeout=2).list().models)
-    except (OSError, HTTPError, ollama.ResponseError) as error:
-        remedy = "install it from ollama.com and run `ollama serve`" if needed else ""
-        reason = type(error).__name__
-        need = "needed" if needed else "not needed"
-        return Finding("Ollama", f"no server ({reason}); {need}", remedy)
-    return Finding("Ollama", f"server with {count} models")
+def _ollama(settings: Settings) -> Iterator[Finding]:
+    judges = [judge for judge in settings.judges().values() if judge.kind == "ollama"]
+    if not judges:
+        yield Finding("Ollama", "not needed")
+    for judge in judges:
+        model = OllamaModel(judge.model.name, judge.host, timeout_seconds=2)
+        try:
+            digest = model.digest()
+        except UserError as error:
+            value, _, remedy = str(error).partition("; ")
+            yield Finding("Ollama", value, remedy or f"see to the server at {model.address}")
+            continue
+        if digest is None:
+            pull = f"run `ollama pull {model.name}`, or set pull: true"
+            yield Finding("Ollama", f"no {model.name} at {model.address}", pull)
+        else:
+            changed = judge.model.revision not in (None, digest)
+            remedy = "not the one in params.yaml: `make pin` takes it" if changed else ""
+            yield Finding("Ollama", f"{model.name} at {model.address}, {digest[:12]}", remedy)
 
 
 def _hub_token(settings: Settings) -> Finding:
     from huggingface_hub import get_token
 
-    hub = any(m.source.startswith("hub:") for m in (settings.model, settings.judge.model))
+    hub = any(model.scheme == "hub" for model in settings.models().values())
     if get_token():
         return Finding("hub token", "there")
     return Finding("hub token", "none; needed for gated models only" if hub else "none; not needed")

@@ -14,7 +14,8 @@ An answer as `answer` and `baselines` write it:
 A judgement as `judge` writes it:
 
     {"answer": {...}, "method": "cosine", "similarity": 0.71, "beyond_question": 0.42,
-     "elsewhere": 0.18, "truncated": false, "reason": null}
+     "elsewhere": 0.18, "truncated": false, "reason": null,
+     "second": {"method": "likert logprobs", "similarity": 0.64, "reason": null}}
 """
 
 from collections.abc import Iterable, Iterator
@@ -70,11 +71,20 @@ class Answer(Record):
     tokens: int
 
 
+class Second(Record):
+    """What a second judge said of the same answer and its own reference."""
+
+    method: str
+    similarity: Score | None
+    reason: str | None
+
+
 class Judgement(Record):
     """What the judge said of an answer; without a score `similarity` is None, with `reason`.
 
     `beyond_question` is the similarity beyond the question (embedding judges only), `elsewhere`
     the mean similarity to references of other posts. `truncated`: the judge did not read it all.
+    `second` is None where there is no second judge.
     """
 
     answer: Answer
@@ -84,6 +94,7 @@ class Judgement(Record):
     elsewhere: Score | None
     truncated: bool
     reason: str | None
+    second: Second | None = None
 
 
 R = TypeVar("R", bound=Record)

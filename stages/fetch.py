@@ -1,14 +1,15 @@
-"""Stage fetch: bring the base model's or the judge's files into models/."""
+"""Stage fetch: bring the files of the base model or of a judge into models/."""
 
 from pathlib import Path
 
 import click
 
-from blogtune.models.params import ModelParams
+from blogtune.models.params import JudgeModelParams, ModelParams, SecondModelParams
 from blogtune.models.sources import fetch
 from stages.command import Run, stage
 
-SECTIONS = {"base": "model", "judge": "judge.model"}
+SECTIONS = {"base": "model", "judge": "judge.model", "second": "judge.second"}
+KINDS = {"base": ModelParams, "judge": JudgeModelParams, "second": SecondModelParams}
 
 
 @click.command()
@@ -16,9 +17,13 @@ SECTIONS = {"base": "model", "judge": "judge.model"}
 @stage
 def main(run: Run, name: str) -> None:
     """Fetch NAME into models/NAME, with its receipt in source.json."""
-    params = run.read(SECTIONS[name], ModelParams)
-    receipt = fetch(params, Path("models") / name)
-    click.echo(f"{name}: {receipt['origin']}, license {receipt['license'] or 'not stated'}")
+    params = run.read(SECTIONS[name], KINDS[name])
+    model = params.model if isinstance(params, SecondModelParams) else params
+    receipt = fetch(model, Path("models") / name)
+    if model is None:
+        click.echo(f"{name}: none")
+    else:
+        click.echo(f"{name}: {receipt['origin']}, license {receipt['license'] or 'not stated'}")
 
 
 if __name__ == "__main__":

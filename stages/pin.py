@@ -1,26 +1,36 @@
-"""`make pin`: look up the commits of hub sources and write them into params.yaml."""
+"""`make pin`: look up hub commits and Ollama digests and write them into params.yaml."""
 
 import click
 
+from blogtune.judging.params import OneJudge
+from blogtune.models.ollama import OllamaModel
+from blogtune.models.params import ModelParams
 from blogtune.models.pin import hub_commit
-from blogtune.settings import read_settings, set_value
+from blogtune.settings import PINNED, read_settings, set_value
 from stages.command import readable_errors
 
 
 @click.command()
 def main() -> None:
-    """Pin model and judge.model; a source that is not on the hub needs no pin."""
+    """Pin every model; a source that cannot change behind its name needs no pin."""
     with readable_errors():
         settings = read_settings()
-        models = {"model": settings.model, "judge.model": settings.judge.model}
-        for name, model in models.items():
-            if not model.source.startswith("hub:"):
+        judges = {f"{name}.model": judge for name, judge in settings.judges().items()}
+        for name, model in settings.models().items():
+            if model.scheme not in PINNED:
                 click.echo(f"{name}: {model.source} needs no pin")
                 continue
-            commit = hub_commit(model.source.removeprefix("hub:"))
-            set_value(f"{name}.revision", commit)
-            moved = "unchanged" if commit == model.revision else f"was {model.revision}"
-            click.echo(f"{name}.revision: {commit} ({moved})")
+            revision = _look_up(model, judges.get(name))
+            set_value(f"{name}.revision", revision)
+            moved = "unchanged" if revision == model.revision else f"was {model.revision}"
+            click.echo(f"{name}.revision: {revision} ({moved})")
+
+
+def _look_up(model: ModelParams, judge: OneJudge | None) -> str:
+    if model.scheme == "hub" or judge is None:
+        return hub_commit(model.name)
+    server = OllamaModel(model.name, judge.host, judge.timeout_seconds)
+    return server.require(pull=judge.pull)
 
 
 if __name__ == "__main__":

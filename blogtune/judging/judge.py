@@ -1,6 +1,7 @@
 """From answers to judgements: what is asked of the judge, and what is settled without it."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,28 +10,34 @@ import numpy as np
 from tqdm import tqdm
 
 from blogtune.errors import UserError
+from blogtune.judging.cache import CachedJudge, open_cache
 from blogtune.judging.embedding import EmbeddingJudge
-from blogtune.judging.params import JudgeParams
-from blogtune.judging.protocol import Item, Judge, Verdict
-from blogtune.records import Answer, Judgement
+from blogtune.judging.params import JudgeParams, OneJudge
+from blogtune.judging.protocol import Item, Judge, LanguageJudge, Verdict
+from blogtune.records import Answer, Judgement, Second
 
 EMPTY = Verdict(similarity=0.0, beyond_question=0.0, reason="empty answer")
 
 
-def open_judge(params: JudgeParams, folder: Path) -> Judge:
-    """The judge that `judge.kind` names, from the fetched `folder`."""
+def open_judge(params: OneJudge, folder: Path) -> Judge:
+    """The judge that `params.kind` names, its model in the fetched `folder`.
+
+    A language model's verdicts come from the cache where it has them. Raises UserError where the
+    model cannot be had.
+    """
     if params.kind == "embedding":
         return EmbeddingJudge(folder)
-    raise UserError(f"judge.kind: {params.kind} cannot judge yet; use embedding")
+    return CachedJudge(_language_judge(params, folder), open_cache())
 
 
 def judge_answers(
-    answers: Sequence[Answer], judge: Judge, params: JudgeParams
+    answers: Sequence[Answer], judge: Judge, params: JudgeParams, second: Judge | None = None
 ) -> Iterator[Judgement]:
     """Judge each answer against its own reference and against `params.elsewhere` of other posts.
 
-    An empty answer is the model's failure: it scores 0 and asks no judge. What the judge cannot
-    score stays in place without a score, with the judge's reason.
+    A second judge is asked about the own reference only. An empty answer is the model's failure:
+    it scores 0 and asks no judge. What the judge cannot score stays in place without a score, with
+    the judge's reason.
     """
     pool = sorted({(_post(answer), answer.reference) for answer in answers})
     references = [[answer.reference, *_elsewhere(answer, pool, params)] for answer in answers]
@@ -40,13 +47,50 @@ def judge_answers(
         for reference in those
         if answer.answer
     ]
-    verdicts = iter(tqdm(judge.judge(items), "judge", len(items), delay=2, disable=None))
+    own = [Item(each.question, each.reference, each.answer) for each in answers if each.answer]
+    verdicts = _verdicts(judge, items, "judge")
+    others = _verdicts(second, own, "second judge") if second else iter(())
     for answer, those in zip(answers, references, strict=True):
         given = [next(verdicts) if answer.answer else EMPTY for _ in those]
-        yield _judgement(answer, judge.method, given)
+        other = _second(second, next(others) if answer.answer else EMPTY) if second else None
+        yield _judgement(answer, judge.method, given, other)
 
 
-def _judgement(answer: Answer, method: str, verdicts: Sequence[Verdict]) -> Judgement:
+def check_coverage(name: str, judgements: Sequence[Judgement], least: float) -> None:
+    """Raise UserError where one of the judges scored a smaller share than `least`."""
+    seconds = [judgement.second for judgement in judgements if judgement.second]
+    for who, scores in (("judge", judgements), ("judge.second", seconds)):
+        unscored = [each.reason or "no reason given" for each in scores if each.similarity is None]
+        scored = len(scores) - len(unscored)
+        if unscored and scored / len(scores) < least:
+            counts = Counter(unscored).most_common()
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in counts)
+            raise UserError(
+                f"{name}: {scored} of {len(scores)} answers have a score by {who}, "
+                f"judge.min_coverage is {least} ({reasons}); see to the judge, then run "
+                "`dvc repro` again: only what is missing is asked"
+            )
+
+
+def _language_judge(params: OneJudge, folder: Path) -> LanguageJudge:
+    # Here, because each of them loads a library that the other does without.
+    if params.kind == "ollama":
+        from blogtune.judging.ollama import open_ollama_judge
+
+        return open_ollama_judge(params)
+    from blogtune.judging.mlx import MlxJudge
+
+    return MlxJudge(params, folder)
+
+
+def _verdicts(judge: Judge, items: Sequence[Item], title: str) -> Iterator[Verdict]:
+    """All of one judge's verdicts, before another is asked: none waits unread for a kill."""
+    return iter(list(tqdm(judge.judge(items), title, len(items), delay=2, disable=None)))
+
+
+def _judgement(
+    answer: Answer, method: str, verdicts: Sequence[Verdict], second: Second | None
+) -> Judgement:
     own, *others = verdicts
     scores = [verdict.similarity for verdict in others if verdict.similarity is not None]
     return Judgement(
@@ -57,7 +101,13 @@ def _judgement(answer: Answer, method: str, verdicts: Sequence[Verdict]) -> Judg
         elsewhere=_rounded(float(np.mean(scores)) if scores else None),
         truncated=own.truncated,
         reason=own.reason,
+        second=second,
     )
+
+
+def _second(judge: Judge, verdict: Verdict) -> Second:
+    similarity = _rounded(verdict.similarity)
+    return Second(method=judge.method, similarity=similarity, reason=verdict.reason)
 
 
 def _elsewhere(answer: Answer, pool: list[tuple[str, str]], params: JudgeParams) -> list[str]:

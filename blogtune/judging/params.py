@@ -1,15 +1,69 @@
-"""The `judge` section of params.yaml."""
+"""The `judge` section of params.yaml: one judge, perhaps a second, and the test of the first."""
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from blogtune.models.params import ModelParams
+from blogtune.models.params import JudgeModelParams
 from blogtune.params import Section
 
 
-class JudgeParams(Section):
+class OneJudge(Section):
     kind: Literal["embedding", "ollama", "mlx"]
-    model: ModelParams
+    model: JudgeModelParams
+    scale: Literal["likert", "unit"]
+    host: str | None
+    pull: bool
+    # More connections than httpx keeps in its pool would only wait for one another.
+    workers: int = Field(ge=1, le=64)
+    timeout_seconds: float = Field(gt=0.0)
+    retries: int = Field(ge=0, le=20)
+    batch_items: int = Field(ge=1)
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_url(cls, host: str | None) -> str | None:
+        if host is not None and not _is_url(host):
+            raise ValueError("must be null or a URL such as http://127.0.0.1:11434")
+        return host
+
+    @model_validator(mode="after")
+    def _fits_its_model(self) -> "OneJudge":
+        if (self.kind == "ollama") != (self.model.scheme == "ollama"):
+            raise ValueError(
+                f"kind {self.kind} cannot use model.source {self.model.source}; "
+                "ollama:<name> goes with kind ollama, every other source with the other kinds"
+            )
+        if self.kind == "mlx" and self.scale == "unit":
+            raise ValueError("scale unit needs kind ollama; mlx reads the digits of likert")
+        return self
+
+
+class CheckParams(Section):
+    items: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    paraphrases: str
+    min_auc: float = Field(ge=0.0, le=1.0)
+    max_unscored: float = Field(ge=0.0, le=1.0)
+    min_retest_agreement: float = Field(ge=0.0, le=1.0)
+    min_drop: float = Field(ge=0.0, le=1.0)
+    max_instruction_gain: float = Field(ge=0.0, le=1.0)
+
+
+class JudgeParams(OneJudge):
     elsewhere: int = Field(ge=0)
     seed: int = Field(ge=0)
+    min_coverage: float = Field(ge=0.0, le=1.0)
+    second: OneJudge | None
+    check: CheckParams
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = text.isascii() and text.isprintable() and " " not in text
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0

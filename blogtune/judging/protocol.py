@@ -1,6 +1,6 @@
 """What every judge is asked and what it returns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,3 +39,27 @@ class Judge(Protocol):
     def judge(self, items: Sequence[Item]) -> Iterator[Verdict]:
         """Yield one verdict for each item, in order. No item has an empty answer."""
         ...
+
+
+class LanguageJudge(Judge, Protocol):
+    """A judge that asks a language model, which takes time: its verdicts are worth keeping."""
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """All that makes a verdict, except item and method: model, prompt, options."""
+        ...
+
+    def ask(self, items: Sequence[Item]) -> Generator[tuple[int, Verdict]]:
+        """Yield (index of the item, its verdict) as they are done, in any order."""
+        ...
+
+
+def in_order(numbered: Iterable[tuple[int, Verdict]]) -> Iterator[Verdict]:
+    """Put the verdicts 0, 1, 2, ... that come in any order into this one."""
+    waiting: dict[int, Verdict] = {}
+    following = 0
+    for index, verdict in numbered:
+        waiting[index] = verdict
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1

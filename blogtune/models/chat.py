@@ -3,11 +3,13 @@
     <|im_start|>user\nWhat is the rank?<|im_end|>\n<|im_start|>assistant\n   the prompt
     The rank is ...<|im_end|>                                       the answer and its end
 
-Training, answering and fusing all come through here, so a model is asked as it was taught.
+Training, answering, fusing and judging all come through here, so a model is asked as it was taught.
 """
 
 from dataclasses import dataclass
 from typing import Any
+
+from jinja2 import TemplateError
 
 from blogtune.errors import UserError
 
@@ -25,7 +27,14 @@ class Chat:
 
     def prompt(self, question: str) -> list[int]:
         """The tokens up to and including the template's own generation prompt."""
-        return self._encode(_render(self.tokenizer, [_user(question)], generate=True))
+        return self.opening([_user(question)])
+
+    def opening(self, messages: list[dict[str, str]], reply: str = "") -> list[int]:
+        """The tokens of the messages, the generation prompt and the beginning of a reply.
+
+        Where the template has no place for a system message, it opens the first user message.
+        """
+        return self._encode(self._text(messages) + reply)
 
     def answer(self, text: str) -> list[int]:
         """The answer's tokens with the end token."""
@@ -39,6 +48,21 @@ class Chat:
     def decode(self, tokens: list[int]) -> str:
         """The text of generated tokens, without special tokens and outer white space."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+
+    def _text(self, messages: list[dict[str, str]]) -> str:
+        first, *others = messages
+        if first["role"] == "system" and not self._has_system_role():
+            following, *others = others
+            first = _user(f"{first['content']}\n\n{following['content']}")
+        return _render(self.tokenizer, [first, *others], generate=True)
+
+    def _has_system_role(self) -> bool:
+        """Some templates refuse a system message, others leave it out."""
+        messages = [{"role": "system", "content": MARK}, _user("?")]
+        try:
+            return MARK in _render(self.tokenizer, messages, generate=True)
+        except TemplateError:
+            return False
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))

@@ -20,29 +20,34 @@ KEPT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "1_Poo
 GENERATED = ("conversion_report.json", "source.json")
 
 
-def fetch(params: ModelParams, output: Path) -> dict[str, object]:
+def fetch(params: ModelParams | None, output: Path) -> dict[str, object]:
     """Fill the folder `output` from `params.source`; return what source.json says.
 
-    Raises UserError when the source is not there, not pinned, or holds no safetensors or GGUF.
+    None, a second judge that there is not, leaves a receipt that says so. Raises UserError when
+    the source is not there, not pinned, or holds no safetensors or GGUF.
     """
-    scheme, _, rest = params.source.partition(":")
     with atomic_folder(output) as folder:
-        if scheme == "package":
-            receipt = _from_package(rest, folder)
-        elif scheme == "path":
-            receipt = _from_path(Path(rest), folder)
-        elif scheme == "hub":
-            receipt = _from_hub(rest, params.revision, folder)
-        else:
-            raise UserError(
-                f"{params.source}: models from Ollama cannot be used yet; "
-                "choose judge.kind: embedding with a package:, path: or hub: model"
-            )
-        if not list(folder.glob("*.safetensors")) or not (folder / "config.json").exists():
-            raise UserError(f"{params.source}: no safetensors weights with a config.json there")
-        receipt = {"source": params.source, **receipt, "files": _hashes(folder)}
+        receipt: dict[str, object] = {"source": None}
+        if params is not None:
+            receipt = _fetch(params, folder)
         write_json(folder / "source.json", receipt)
     return receipt
+
+
+def _fetch(params: ModelParams, folder: Path) -> dict[str, object]:
+    """Fill the folder; return the receipt."""
+    if params.scheme == "package":
+        receipt = _from_package(params.name, folder)
+    elif params.scheme == "path":
+        receipt = _from_path(Path(params.name), folder)
+    elif params.scheme == "hub":
+        receipt = _from_hub(params.name, params.revision, folder)
+    else:
+        receipt = _from_ollama(params)
+    weights = list(folder.glob("*.safetensors")) and (folder / "config.json").exists()
+    if params.scheme != "ollama" and not weights:
+        raise UserError(f"{params.source}: no safetensors weights with a config.json there")
+    return {"source": params.source, **receipt, "files": _hashes(folder)}
 
 
 def _from_package(rest: str, folder: Path) -> dict[str, object]:
@@ -106,6 +111,13 @@ def _from_hub(repository: str, revision: str | None, folder: Path) -> dict[str, 
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     license_name = card.license if card else None
     return {"origin": repository, "revision": revision, "license": license_name}
+
+
+def _from_ollama(params: ModelParams) -> dict[str, object]:
+    """The server keeps the files; that it has this very model is seen when it is asked."""
+    if params.revision is None:
+        raise UserError(f"{params.source}: its digest is not pinned; run `make pin`")
+    return {"origin": params.source, "revision": params.revision, "license": None}
 
 
 def _hashes(folder: Path) -> dict[str, str]:

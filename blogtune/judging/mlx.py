@@ -1,0 +1,136 @@
+"""A language model in this process as judge: nothing is generated, the score's digits are weighed.
+
+The reply's beginning, `{"score": `, is part of the prompt, so one forward pass gives the
+probabilities of the digits behind it. What all prompts begin with is computed once.
+"""
+
+import json
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+from mlx_lm.models.cache import KVCache, make_prompt_cache
+
+from blogtune.errors import UserError
+from blogtune.judging.params import OneJudge
+from blogtune.judging.prompt import DIGITS, messages, template
+from blogtune.judging.protocol import Item, Verdict, in_order
+from blogtune.judging.scores import from_probabilities
+from blogtune.models.chat import Chat, open_chat
+from blogtune.models.head import put_row_head
+from blogtune.models.loading import load_model
+from blogtune.runtime.device import on_cpu
+
+Logits = npt.NDArray[np.float64]
+
+REPLY = '{"score": '
+TOO_LONG = Verdict(None, reason="prompt too long")
+SAMPLE = Item("?", "?", "?")
+UNLIMITED = 2**31
+
+
+def mlx_identity(params: OneJudge, folder: Path) -> dict[str, object]:
+    """What makes this judge's verdicts, apart from the item and the method."""
+    receipt = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+    return {
+        "kind": "mlx",
+        "model": params.model.source,
+        "files": receipt["files"],
+        "prompt": template("likert"),
+        "reply": REPLY,
+        "dtype": "float32" if on_cpu() else "stored",
+    }
+
+
+class MlxJudge:
+    """Judges with the chat model in `folder`, in batches of prompts of like length."""
+
+    method = "likert logits"
+
+    def __init__(self, params: OneJudge, folder: Path) -> None:
+        self.identity: Mapping[str, object] = mlx_identity(params, folder)
+        model = load_model(folder, mx.float32 if on_cpu() else None)
+        self.network = model.network
+        self.head = put_row_head(model.network)
+        self.chat = open_chat(model.tokenizer)
+        self.digits = _digit_tokens(self.chat)
+        self.limit = int(model.config.get("max_position_embeddings", UNLIMITED))
+        self.batch_items = params.batch_items
+
+    def judge(self, items: Sequence[Item]) -> Iterator[Verdict]:
+        return in_order(self.ask(items))
+
+    def ask(self, items: Sequence[Item]) -> Generator[tuple[int, Verdict]]:
+        prompts = [_prompt(self.chat, item) for item in items]
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        fitting = [index for index in order if len(prompts[index]) <= self.limit]
+        for index in order[len(fitting) :]:
+            yield index, TOO_LONG
+        shared = self._shared([prompts[index] for index in fitting])
+        for start in range(0, len(fitting), self.batch_items):
+            chosen = fitting[start : start + self.batch_items]
+            verdicts = self._verdicts([prompts[index] for index in chosen], shared)
+            yield from zip(chosen, verdicts, strict=True)
+
+    def _shared(self, prompts: Sequence[list[int]]) -> list[KVCache]:
+        """Keys and values of the prompts' common beginning, empty where they cannot be shared."""
+        cache = make_prompt_cache(self.network)
+        common = _common_beginning(prompts)
+        if not common or any(type(layer) is not KVCache for layer in cache):
+            return []
+        self._logits([common], cache)
+        return cache
+
+    def _verdicts(self, prompts: Sequence[list[int]], shared: list[KVCache]) -> list[Verdict]:
+        """One forward pass over what follows the shared beginning, padded on the right."""
+        start = shared[0].offset if shared else 0
+        cache = [_repeated(layer, len(prompts)) for layer in shared] or None
+        logits = self._logits([prompt[start:] for prompt in prompts], cache)
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return [from_probabilities(dict(zip(DIGITS, row, strict=True))) for row in weights.tolist()]
+
+    def _logits(
+        self, rows: Sequence[list[int]], cache: list[KVCache] | None
+    ) -> npt.NDArray[np.float64]:
+        """The digits' logits behind the end of each row, rows x digits."""
+        ends = np.array([len(row) for row in rows], np.int32)
+        inputs = np.zeros((len(rows), ends.max()), np.int32)
+        for number, row in enumerate(rows):
+            inputs[number, : len(row)] = row
+        places = np.arange(len(rows), dtype=np.int32) * inputs.shape[1] + ends - 1
+        logits = self.head.logits(self.network, inputs, places, cache)
+        return np.asarray(logits[:, mx.array(self.digits)]).astype(np.float64)
+
+
+def _prompt(chat: Chat, item: Item, digit: str = DIGITS[0]) -> list[int]:
+    """The tokens before the digit, as they are when the digit follows: its spelling may hold the
+    space before it."""
+    return chat.opening(messages(item, "likert"), REPLY + digit)[:-1]
+
+
+def _digit_tokens(chat: Chat) -> list[int]:
+    """The token of each digit behind the same beginning. Raises UserError where it is none."""
+    replies = [chat.opening(messages(SAMPLE, "likert"), REPLY + digit) for digit in DIGITS]
+    tokens = [reply[-1] for reply in replies]
+    if len({tuple(reply[:-1]) for reply in replies}) > 1 or len(set(tokens)) < len(DIGITS):
+        raise UserError("the judge's tokenizer has no token for each digit; choose another model")
+    return tokens
+
+
+def _common_beginning(prompts: Sequence[list[int]]) -> list[int]:
+    """What all prompts begin with, without the last token of any: that one is left to be read."""
+    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
+    return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+
+
+def _repeated(layer: KVCache, rows: int) -> KVCache:
+    """The layer's keys and values for as many rows, without a copy of them."""
+    repeated = KVCache()
+    for name in ("keys", "values"):
+        one = getattr(layer, name)[..., : layer.offset, :]
+        setattr(repeated, name, mx.broadcast_to(one, (rows, *one.shape[1:])))
+    repeated.offset = layer.offset
+    return repeated

@@ -6,7 +6,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -q
 LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all check fix show diff verdict readme use pin doctor lock
+.PHONY: help setup repro test test-all check fix show diff verdict readme use pin judge-cache doctor lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -48,8 +48,11 @@ readme: .venv/.ready ## write the committed results into README.md
 use: .venv/.ready ## write a profile into params.yaml: make use PROFILE=phi3-mini
 	@python -m stages.use "$(PROFILE)"
 
-pin: .venv/.ready ## look the hub's commits up and write them into params.yaml
+pin: .venv/.ready ## look hub commits and Ollama digests up and write them into params.yaml
 	@python -m stages.pin
+
+judge-cache: .venv/.ready ## what is kept of the judges' verdicts; PRUNE=1 drops what no judge here made
+	@python -m stages.judge_cache $(if $(PRUNE),--prune)
 
 doctor: .venv/.ready ## what this machine has, and what the settings need
 	@python -m stages.doctor

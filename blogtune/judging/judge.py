@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -70,6 +70,19 @@ def check_coverage(name: str, judgements: Sequence[Judgement], least: float) -> 
                 f"judge.min_coverage is {least} ({reasons}); see to the judge, then run "
                 "`dvc repro` again: only what is missing is asked"
             )
+
+
+def identity(params: OneJudge, folder: Path) -> Mapping[str, object] | None:
+    """What marks this judge's verdicts in the cache; None where none are kept."""
+    if params.kind == "embedding":
+        return None
+    if params.kind == "ollama":
+        from blogtune.judging.ollama import ollama_identity
+
+        return ollama_identity(params)
+    from blogtune.judging.mlx import mlx_identity
+
+    return mlx_identity(params, folder)
 
 
 def _language_judge(params: OneJudge, folder: Path) -> LanguageJudge:

@@ -32,6 +32,7 @@ def in_parallel(
             try:
                 done.put((task, function(task)))
             except Exception as error:  # noqa: BLE001
+                stopped.set()
                 done.put((task, error))
 
     for _ in range(min(workers, len(tasks))):

@@ -63,8 +63,8 @@ class OllamaModel:
     def context_length(self) -> int | None:
         """How many tokens the model reads at most; None where the server does not say."""
         info = self._ask(lambda client: client.show(self.name).modelinfo) or {}
-        lengths = [info[key] for key in info if key.endswith(".context_length")]
-        return int(lengths[0]) if lengths else None
+        lengths = (info[key] for key in info if key.endswith(".context_length"))
+        return next((length for length in lengths if isinstance(length, int)), None)
 
     def _pull(self) -> None:
         with tqdm(desc=f"pull {self.name}", unit="B", unit_scale=True, disable=None) as bar:

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from blogtune.errors import UserError
 from blogtune.judging.embedding import EmbeddingJudge
-from blogtune.judging.judge import judge_answers, open_judge
+from blogtune.judging.judge import check_coverage, judge_answers, open_judge
 from blogtune.judging.params import JudgeParams
 from blogtune.judging.protocol import Item, Judge, Verdict
-from blogtune.records import Answer, Judgement
+from blogtune.params import read_params
+from blogtune.records import Answer, Judgement, Second
 from tests.judging.test_encoder import minilm
 
+ROOT = Path(__file__).parents[2]
 POSTS = ("p", "q", "r")
 
 
@@ -38,10 +40,10 @@ def length_rule(item: Item) -> Verdict:
     return Verdict(similarity=1 / (1 + len(item.reference)), beyond_question=-0.25)
 
 
-def params(elsewhere: int = 2, seed: int = 7, kind: str = "embedding") -> JudgeParams:
-    model = {"source": "path:judge", "revision": None}
-    values = {"kind": kind, "model": model, "elsewhere": elsewhere, "seed": seed}
-    return JudgeParams.model_validate(values)
+def params(elsewhere: int = 2, seed: int = 7) -> JudgeParams:
+    """The committed section with these changes."""
+    values = read_params("judge", JudgeParams, ROOT / "params.yaml").model_dump()
+    return JudgeParams.model_validate({**values, "elsewhere": elsewhere, "seed": seed})
 
 
 def answer(name: str, text: str = "An answer.", **changes: Any) -> Answer:
@@ -196,8 +198,50 @@ def test_the_embedding_judge_fills_every_score() -> None:
         assert judgement.method == "cosine"
 
 
-@pytest.mark.parametrize("kind", ["ollama", "mlx"])
-def test_a_judge_that_does_not_exist_yet_is_refused(kind: str) -> None:
+def test_a_second_judge_is_asked_about_the_own_reference_only() -> None:
+    first, second = Ruled(length_rule), Ruled(lambda _: Verdict(0.123456789))
+    given = [answer("a"), answer("b", "", post="q"), answer("c", post="r")]
+    judgements = list(judge_answers(given, first, params(), second))
+    assert second.asked == [Item(a.question, a.reference, a.answer) for a in (given[0], given[2])]
+    scored = Second(method="rule", similarity=0.123457, reason=None)
+    empty = Second(method="rule", similarity=0.0, reason="empty answer")
+    assert [judgement.second for judgement in judgements] == [scored, empty, scored]
+
+
+def test_without_a_second_judge_there_is_no_second_verdict() -> None:
+    assert {judgement.second for judgement in judged(answers(), Ruled(length_rule))} == {None}
+
+
+def with_scores(
+    first: Sequence[float | None], second: Sequence[float | None] = ()
+) -> list[Judgement]:
+    """One judgement for each score; what has none timed out."""
+    scores = [*zip(first, second or [None] * len(first), strict=True)]
+    verdicts = iter([Verdict(score, reason=None if score else "timeout") for score, _ in scores])
+    others = iter([Verdict(score, reason=None if score else "HTTP 500") for _, score in scores])
+    given = [answer(f"{row}") for row in range(len(scores))]
+    judge = Ruled(lambda _: next(verdicts))
+    other = Ruled(lambda _: next(others)) if second else None
+    return list(judge_answers(given, judge, params(elsewhere=0), other))
+
+
+def test_scores_below_the_wanted_coverage_fail_in_one_line() -> None:
     with pytest.raises(UserError) as caught:
-        open_judge(params(kind=kind), Path("judge"))
-    assert str(caught.value) == f"judge.kind: {kind} cannot judge yet; use embedding"
+        check_coverage("fused", with_scores([0.5, None, None, 0.5]), 0.75)
+    assert str(caught.value) == (
+        "fused: 2 of 4 answers have a score by judge, judge.min_coverage is 0.75 (timeout: 2); "
+        "see to the judge, then run `dvc repro` again: only what is missing is asked"
+    )
+
+
+def test_a_second_judge_that_is_gone_fails_too() -> None:
+    with pytest.raises(UserError, match=r"1 of 2 answers have a score by judge.second, .*500: 1"):
+        check_coverage("base", with_scores([0.5, 0.5], [0.5, None]), 0.75)
+
+
+@pytest.mark.parametrize(
+    ("scores", "least"),
+    [([0.5, None, None, 0.5], 0.5), ([None], 0.0), ([], 1.0), ([0.5], 1.0)],
+)
+def test_enough_scores_pass(scores: list[float | None], least: float) -> None:
+    check_coverage("base", with_scores(scores), least)

@@ -112,3 +112,30 @@ def test_a_model_without_a_template_is_refused(tmp_path: Path) -> None:
 def test_a_loaded_model_can_be_spoken_to(tiny_folder: Path) -> None:
     opened = open_chat(load_model(tiny_folder, mx.float32).tokenizer)
     assert opened.decode(opened.prompt("Wörld?")) == "user\nWörld?\nassistant"
+
+
+RULES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+# Gemma's manner, and that of some older templates.
+REFUSING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
+DEAF = tiny.CHATML.replace("messages %}", "messages if message['role'] != 'system' %}")
+
+
+def test_an_opening_is_the_messages_and_how_the_reply_begins(tmp_path: Path) -> None:
+    opened = chat(tmp_path, tiny.CHATML)
+    assert text(opened, opened.opening(RULES, '{"score": ')) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n"
+        '<|im_start|>assistant\n{"score": '
+    )
+
+
+@pytest.mark.parametrize(
+    "template",
+    [pytest.param(REFUSING + tiny.CHATML, id="refused"), pytest.param(DEAF, id="left out")],
+)
+def test_a_template_without_a_system_role_has_its_text_in_the_question(
+    tmp_path: Path, template: str
+) -> None:
+    opened = chat(tmp_path, template)
+    assert text(opened, opened.opening(RULES)) == (
+        "<|im_start|>user\nBe brief.\n\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    )

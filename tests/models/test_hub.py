@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from blogtune.settings import read_settings, set_value
+from tests.judging import server as ollama
 from tests.models.hub import COMMIT, Hub, serve
 
 ROOT = Path(__file__).parents[2]
@@ -121,4 +123,41 @@ def test_what_cannot_be_pinned_leaves_params_as_it_is(hub: Hub, tmp_path: Path, 
     said = run(PIN, folder=tmp_path, address=hub.address if up else "http://127.0.0.1:9")
     assert said.startswith("error: hub:someone/no-such: its commit could not be looked up: ")
     assert "\n" not in said
+    assert path.read_bytes() == before
+
+
+def ollama_params(folder: Path, host: str) -> Path:
+    path = write_params(folder, "path:somewhere")
+    for key, value in (("kind", "ollama"), ("model.source", "ollama:toy"), ("host", host)):
+        set_value(f"judge.{key}", value, path)
+    return path
+
+
+def test_pinning_writes_the_digest_that_the_ollama_server_has(tmp_path: Path) -> None:
+    with ollama.serve() as server:
+        path = ollama_params(tmp_path, server.address)
+        second = ollama.judge_params(server.address).model_dump()
+        set_value(
+            "judge.second", {**second, "model": {"source": "ollama:toy", "revision": None}}, path
+        )
+        said = run(PIN, folder=tmp_path, address="http://127.0.0.1:9")
+    assert said.splitlines() == [
+        "model: path:somewhere needs no pin",
+        f"judge.model.revision: {ollama.DIGEST} (was None)",
+        f"judge.second.model.revision: {ollama.DIGEST} (was None)",
+    ]
+    judge = read_settings(path).judge
+    assert judge.second is not None
+    assert judge.model.revision == judge.second.model.revision == ollama.DIGEST
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["no such model", "no server"])
+def test_a_digest_that_cannot_be_had_leaves_params_as_they_are(tmp_path: Path, up: bool) -> None:
+    with ollama.serve() as server:
+        server.digests.clear()
+        path = ollama_params(tmp_path, server.address if up else "http://127.0.0.1:9")
+        before = path.read_bytes()
+        said = run(PIN, folder=tmp_path, address="http://127.0.0.1:9").splitlines()[-1]
+    assert said.startswith("error: ")
+    assert ("run `ollama pull toy`" if up else "no Ollama server at http://127.0.0.1:9") in said
     assert path.read_bytes() == before

@@ -1,0 +1,149 @@
+"""The judge in process, on tiny real networks: a batch gives what each item alone gives."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from blogtune.errors import UserError
+from blogtune.judging.cache import CachedJudge, digest
+from blogtune.judging.judge import identity, open_judge
+from blogtune.judging.mlx import REPLY, MlxJudge
+from blogtune.judging.prompt import DIGITS, messages
+from blogtune.judging.protocol import Item, Verdict
+from blogtune.models.head import put_row_head
+from blogtune.models.params import JudgeModelParams
+from blogtune.models.sources import fetch
+from tests import tiny
+from tests.judging.server import judge_params
+from tests.training.architectures import NAMES, build
+
+LONG = 16_384
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fetched tiny model that reads long prompts. Not to be written to."""
+    given = tmp_path_factory.mktemp("given")
+    tiny.save_model(given)
+    tiny.write_weights(given, tiny.network(), max_position_embeddings=LONG)
+    target = tmp_path_factory.mktemp("models") / "judge"
+    fetch(JudgeModelParams(source=f"path:{given}", revision=None), target)
+    return target
+
+
+def mlx_params(**changes: Any) -> Any:
+    model = {"source": "path:given", "revision": None}
+    return judge_params(**{"kind": "mlx", "model": model, "batch_items": 3, **changes})
+
+
+@pytest.fixture
+def judge(folder: Path) -> MlxJudge:
+    return MlxJudge(mlx_params(), folder)
+
+
+def items(count: int = 7) -> list[Item]:
+    """Of unlike lengths, so that batches pad and the order inside differs from that outside."""
+    return [Item(f"Why {n}?", "Because. " * (count - n), "So. " * (n % 3)) for n in range(count)]
+
+
+def alone(judge: MlxJudge, item: Item) -> float:
+    """The mean score from a plain pass over this item's whole prompt."""
+    tokens = judge.chat.opening(messages(item, "likert"), REPLY)
+    ends = [judge.chat.opening(messages(item, "likert"), REPLY + digit)[-1] for digit in DIGITS]
+    rows = np.array([len(tokens) - 1], np.int32)
+    logits = np.asarray(judge.head.logits(judge.network, np.array([tokens], np.int32), rows)[0])
+    weights = np.exp(logits[ends].astype(np.float64))
+    return float((weights @ np.arange(1, 6) / weights.sum() - 1) / 4)
+
+
+def scores(verdicts: Sequence[Verdict]) -> list[float]:
+    found = [verdict.similarity for verdict in verdicts]
+    assert None not in found
+    return [each for each in found if each is not None]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_a_batch_gives_what_each_item_alone_gives(judge: MlxJudge, batch: int) -> None:
+    judge.batch_items = batch
+    expected = [alone(judge, item) for item in items()]
+    assert len({round(each, 4) for each in expected}) > 3
+    assert scores(list(judge.judge(items()))) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_architecture_judges_in_batches_as_alone(judge: MlxJudge, name: str) -> None:
+    """Also those with windows, whose keys cannot be shared."""
+    size = len(judge.chat.tokenizer.get_vocab())
+    lengths = {"max_position_embeddings": LONG, "n_positions": LONG, "n_ctx": LONG}
+    judge.network = build(name, vocab_size=size, **lengths)
+    judge.network.eval()
+    judge.head = put_row_head(judge.network)
+    expected = [alone(judge, item) for item in items(4)]
+    assert scores(list(judge.judge(items(4)))) == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_all_prompts_begin_with_is_computed_once(judge: MlxJudge) -> None:
+    read: list[int] = []
+    network = judge.network
+
+    def counting(inputs: mx.array, cache: Any = None) -> Any:
+        read.append(inputs.size)
+        return network(inputs, cache=cache)
+
+    judge.network = counting
+    counting.layers = network.layers  # type: ignore[attr-defined]
+    given = [Item(f"{n}?", "r", "a") for n in range(6)]
+    list(judge.judge(given))
+    lengths = {len(judge.chat.opening(messages(item, "likert"), REPLY)) for item in given}
+    assert len(lengths) == 1
+    shared, *batches = read
+    rest = lengths.pop() - shared
+    assert batches == [3 * rest, 3 * rest]
+    assert shared > 5 * rest
+
+
+def test_one_item_and_identical_items_have_a_prompt_left_to_read(judge: MlxJudge) -> None:
+    (one,) = judge.judge(items(1))
+    assert list(judge.judge(items(1) * 4)) == pytest.approx([one] * 4)
+    assert list(judge.judge([])) == []
+
+
+def test_an_item_longer_than_the_model_reads_is_unscored(judge: MlxJudge) -> None:
+    given = items()
+    judge.limit = len(judge.chat.opening(messages(given[3], "likert"), REPLY))
+    found = list(judge.judge(given))
+    assert [each.reason for each in found[:3]] == ["prompt too long"] * 3
+    assert all(each.similarity is not None for each in found[3:])
+
+
+def test_a_model_whose_tokenizer_knows_no_digits_cannot_judge(folder: Path, tmp_path: Path) -> None:
+    fetch(JudgeModelParams(source=f"path:{folder}", revision=None), tmp_path / "judge")
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "score": 1}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.save(str(tmp_path / "judge/tokenizer.json"))
+    with pytest.raises(UserError, match="the judge's tokenizer has no token for each digit"):
+        MlxJudge(mlx_params(), tmp_path / "judge")
+
+
+def test_the_judge_is_its_files_and_its_prompt(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    judge = open_judge(mlx_params(), folder)
+    assert isinstance(judge, CachedJudge)
+    assert judge.method == "likert logits"
+    assert judge.inner.identity == identity(mlx_params(batch_items=99), folder)
+    other = tmp_path / "other"
+    fetch(JudgeModelParams(source=f"path:{folder}", revision=None), other)
+    receipt = json.loads((other / "source.json").read_text())
+    receipt["files"]["model.safetensors"] = "0" * 64
+    (other / "source.json").write_text(json.dumps(receipt))
+    changed = identity(mlx_params(), other)
+    assert changed is not None
+    assert digest(changed) != digest(judge.inner.identity)

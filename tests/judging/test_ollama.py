@@ -36,7 +36,8 @@ from tests.judging.server import (
 from tests.judging.test_judge import answer, params
 
 ROOT = Path(__file__).parents[2]
-QUICK = {"workers": 1, "retries": 0, "timeout_seconds": 0.5}
+# What stalls is not waited for; all else has time enough on a machine that is busy elsewhere.
+SHORT, PATIENT = 2.0, 60.0
 
 
 @pytest.fixture
@@ -61,8 +62,10 @@ def verdicts(server: Server, count: int = 1, **changes: Any) -> list[Verdict]:
 
 def verdict(given: Answer, **changes: Any) -> Verdict:
     """The verdict on one item to which the server gives this answer."""
+    time_out = SHORT if given is STALL else PATIENT
+    quick = {"workers": 1, "retries": 0, "timeout_seconds": time_out, **changes}
     with serve(in_turn(given)) as server:
-        (found,) = verdicts(server, **{**QUICK, **changes})
+        (found,) = verdicts(server, **quick)
     return found
 
 
@@ -158,7 +161,8 @@ def test_a_number_outside_0_to_1_is_no_score(text: str, reason: str) -> None:
 @pytest.mark.parametrize("fault", [STALL, CUT, GARBAGE, Status(500), Status(503), Status(429)])
 def test_what_may_pass_is_asked_again(fault: Answer) -> None:
     with serve(in_turn(fault, Reply())) as server:
-        (found,) = verdicts(server, workers=1, retries=1, timeout_seconds=0.5)
+        time_out = SHORT if fault is STALL else PATIENT
+        (found,) = verdicts(server, workers=1, retries=1, timeout_seconds=time_out)
     assert found.similarity is not None
     assert len(server.prompts) == 2
 

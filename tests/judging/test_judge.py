@@ -17,6 +17,7 @@ from blogtune.records import Answer, Judgement, Second
 from tests.judging.test_encoder import minilm
 
 ROOT = Path(__file__).parents[2]
+COMMITTED = read_params("judge", JudgeParams, ROOT / "params.yaml")
 POSTS = ("p", "q", "r")
 
 
@@ -42,8 +43,7 @@ def length_rule(item: Item) -> Verdict:
 
 def params(elsewhere: int = 2, seed: int = 7) -> JudgeParams:
     """The committed section with these changes."""
-    values = read_params("judge", JudgeParams, ROOT / "params.yaml").model_dump()
-    return JudgeParams.model_validate({**values, "elsewhere": elsewhere, "seed": seed})
+    return COMMITTED.model_copy(update={"elsewhere": elsewhere, "seed": seed})
 
 
 def answer(name: str, text: str = "An answer.", **changes: Any) -> Answer:

@@ -1,5 +1,6 @@
 """Stage answer: one model answers the questions of the chosen split."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from blogtune.models.loading import load_model
 from blogtune.records import Pair, read_records, write_records
 from blogtune.runtime.device import compute_dtype
 from blogtune.runtime.params import RuntimeParams
+from blogtune.runtime.processes import together
 from stages.command import Run, stage
 
 BASE, ADAPTER, FUSED = Path("models/base"), Path("models/adapter"), Path("models/fused")
@@ -22,14 +24,18 @@ MODELS = {"base": (BASE, None), "finetuned": (BASE, ADAPTER), "fused": (FUSED, N
 def main(run: Run, name: str) -> None:
     """Let NAME answer and write data/answers/NAME.jsonl."""
     params = run.read("answer", AnswerParams)
-    dtype = compute_dtype(run.read("runtime", RuntimeParams))
+    runtime = run.read("runtime", RuntimeParams)
     pairs = list(read_records(Path(f"data/processed/{params.split}.jsonl"), Pair))
     weights, adapter = MODELS[name]
-    answers = answer_questions(load_model(weights, dtype, adapter), name, pairs, params)
-    write_records(Path(f"data/answers/{name}.jsonl"), answers)
-    cut = sum(answer.stop == "length" for answer in answers)
-    empty = sum(not answer.answer for answer in answers)
-    click.echo(f"{name}: {len(answers)} answers, {cut} cut at the token limit, {empty} empty")
+    with together(runtime, weights, ["stages.answer", *sys.argv[1:]]) as group:
+        model = load_model(weights, compute_dtype(runtime), adapter)
+        answers = answer_questions(model, name, pairs, params, group)
+        if group.rank() == 0:
+            write_records(Path(f"data/answers/{name}.jsonl"), answers)
+            cut = sum(answer.stop == "length" for answer in answers)
+            empty = sum(not answer.answer for answer in answers)
+            counts = f"{len(answers)} answers, {cut} cut at the token limit, {empty} empty"
+            click.echo(f"{name}: {counts}")
 
 
 if __name__ == "__main__":

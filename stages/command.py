@@ -15,7 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,7 +62,9 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def command(*, debug: bool, **arguments: str) -> None:
-        with readable_errors(debug=debug), _only_one(_name(function)):
+        # Of several processes (`together`, `mlx.launch`) the first holds the lock for all.
+        first = os.environ.get("MLX_RANK", "0") == "0"
+        with readable_errors(debug=debug), _only_one(_name(function)) if first else nullcontext():
             run = Run()
             function(run, **arguments)
             run.check_unmoved()

@@ -1,5 +1,6 @@
 """Stage train: teach LoRA adapters the blog's answers."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -8,10 +9,13 @@ from blogtune.models.loading import load_model
 from blogtune.records import Pair, read_records
 from blogtune.runtime.device import compute_dtype, describe
 from blogtune.runtime.params import RuntimeParams
+from blogtune.runtime.processes import together
 from blogtune.training.loop import train
 from blogtune.training.params import TrainParams
 from blogtune.training.results import write_results
 from stages.command import Run, stage
+
+BASE = Path("models/base")
 
 
 @click.command()
@@ -20,13 +24,16 @@ def main(run: Run) -> None:
     """Train on models/base and write models/adapter with its loss curve."""
     params = run.read("train", TrainParams)
     runtime = run.read("runtime", RuntimeParams)
-    model = load_model(Path("models/base"), compute_dtype(runtime))
     pairs = list(read_records(Path("data/processed/train.jsonl"), Pair))
     validation = list(read_records(Path("data/processed/validation.jsonl"), Pair))
-    click.echo(f"training on {describe()}: {len(pairs)} pairs, {params.iterations} iterations")
-    result = train(model, pairs, validation, params, Path("checkpoints"))
-    write_results(result, params, Path("models/adapter"), Path("metrics"), Path("plots"))
-    click.echo(result.summary())
+    with together(runtime, BASE, ["stages.train", *sys.argv[1:]]) as group:
+        where = f"{describe()}, processes: {group.size()}"
+        click.echo(f"training on {where}: {len(pairs)} pairs, {params.iterations} iterations")
+        model = load_model(BASE, compute_dtype(runtime))
+        result = train(model, pairs, validation, params, Path("checkpoints"), group)
+        if group.rank() == 0:
+            write_results(result, params, Path("models/adapter"), Path("metrics"), Path("plots"))
+            click.echo(result.summary())
 
 
 if __name__ == "__main__":

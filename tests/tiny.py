@@ -39,6 +39,9 @@ FACTS = {
     "Where is the seed?": "In the parameters.",
 }
 
+# The group of a process that works alone.
+ALONE = mx.distributed.init()
+
 
 def pair(name: str, question: str, answer: str, post: str | None = None) -> Pair:
     return Pair(id=name, post=post, question=question, answer=answer)
@@ -92,9 +95,10 @@ def save_taught(base: Path, folder: Path) -> None:
     model = load_model(base, mx.float32)
     examples, _ = make_examples(facts(), open_chat(model.tokenizer), 128)
     head, batch = put_row_head(model.network), make_batch(examples)
+    tokens = len(batch.targets)
     head.unfreeze()
     optimizer = optimizers.Adam(learning_rate=3e-3)
-    gradients = nn.value_and_grad(model.network, lambda m: plain_loss(m, head, batch))
+    gradients = nn.value_and_grad(model.network, lambda m: plain_loss(m, head, batch, tokens))
     loss = mx.array(math.inf)
     while float(loss) > 0.01:
         loss, gradient = gradients(model.network)

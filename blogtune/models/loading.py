@@ -9,6 +9,8 @@ import mlx.nn as nn
 from mlx_lm.utils import load
 
 from blogtune.errors import UserError
+from blogtune.runtime import host
+from blogtune.runtime.device import on_cpu
 
 # What mlx-lm raises for files that are missing, cut off, or of a model that it does not know.
 UNLOADABLE = (FileNotFoundError, KeyError, RuntimeError, TypeError, ValueError)
@@ -39,6 +41,9 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
     except UNLOADABLE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UserError(f"{folder}: mlx-lm cannot load it: {reason}") from error
+    if on_cpu():
+        # Behind the load, which imports the model's code.
+        host.use()
     network.eval()
     return LoadedModel(network, tokenizer, config)
 

@@ -9,28 +9,33 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optimizers
 import numpy as np
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 from tqdm import tqdm
 
 from blogtune.models.head import RowHead, put_row_head
 from blogtune.runtime.device import on_cpu
-from blogtune.training.examples import Batch, Example, batches_by_length
+from blogtune.runtime.processes import total
+from blogtune.training.examples import Batch, Example, batches_by_length, share
 from blogtune.training.lora import apply_lora, target_keys
-from blogtune.training.loss import cross_entropy, host_loss, plain_loss, row_logits
+from blogtune.training.loss import host_loss, plain_loss, row_logits, total_loss
 from blogtune.training.params import TrainParams
 from blogtune.training.trunk import Trunk, pays
 
-Loss = Callable[[Any, RowHead, Batch], mx.array]
+Loss = Callable[[Any, RowHead, Batch, int], mx.array]
 # Relative. Both ways compute the same numbers; padding may change the order of a sum.
 TOLERANCE = 1e-4
 
 
 class Engine:
-    """A network with adapters, its optimizer, and the trunk it may start from."""
+    """A network with adapters, its optimizer, and the trunk it may start from.
 
-    def __init__(self, network: Any, params: TrainParams) -> None:
+    The processes of `group` hold the same weights, and each computes a share of every batch.
+    """
+
+    def __init__(self, network: Any, params: TrainParams, group: mx.distributed.Group) -> None:
         self.network = network
         self.params = params
+        self.group = group
         self.keys = target_keys(network)
         self.trainable = apply_lora(network, params.lora)
         self.head = put_row_head(network)
@@ -40,19 +45,28 @@ class Engine:
 
     def use_trunk(self, examples: Sequence[Example], trial: Batch, passes: int) -> None:
         """Compute the trunk of `examples` if that pays over `passes` uses and proves exact."""
-        if not pays(self.network, self.params.lora.layers, examples, passes):
+        wanted = pays(self.network, self.params.lora.layers, examples, passes)
+        # Free memory may look different to each process, and all must do the same.
+        if int(total(mx.array(int(wanted)), self.group)) < self.group.size():
             return
-        trunk = Trunk(self.network, self.params.lora.layers)
+        trunk = Trunk(self.network, self.params.lora.layers, self.group)
         for _ in trunk.compute(trial.examples, len(trial.examples)):
             pass
         difference = self._difference(trunk, trial)
         if difference > TOLERANCE:
             print(f"trunk: off, it differs by {difference:.1e} on a trial batch", file=sys.stderr)
             return
-        with tqdm(total=len(examples), desc="trunk", unit="pair", delay=2, disable=None) as bar:
+        with tqdm(
+            total=len(examples), desc="trunk", unit="pair", delay=2, disable=self.quiet
+        ) as bar:
             for count in trunk.compute(examples, self.params.batch_pairs):
                 bar.update(count)
         self.trunk = trunk
+
+    @property
+    def quiet(self) -> bool | None:
+        """For tqdm: one process shows the progress, where there is a terminal."""
+        return None if self.group.rank() == 0 else True
 
     def step(self, batch: Batch, rate: float) -> float:
         """Take one optimizer step and return the batch's mean loss in nats a token."""
@@ -66,26 +80,35 @@ class Engine:
     def validate(self, examples: Sequence[Example]) -> float:
         """Mean loss in nats a token over all answer tokens of `examples`."""
         self.network.eval()
-        total, tokens = 0.0, 0
+        loss = 0.0
         for batch in batches_by_length(examples, self.params.batch_pairs):
-            with self._start(self.trunk, batch):
-                logits = row_logits(self.network, self.head, batch)
-                loss, _ = cross_entropy(np.asarray(logits), batch.targets)
-            total += loss * len(batch.targets)
-            tokens += len(batch.targets)
-        return total / tokens
+            mine = share(batch, self.group.rank(), self.group.size())
+            if mine is not None:
+                with self._start(self.trunk, mine):
+                    logits = row_logits(self.network, self.head, mine)
+                    loss += total_loss(np.asarray(logits), mine.targets)
+        # float32, as MLX sums: good to 1e-7 of the loss.
+        everywhere = float(total(mx.array(loss), self.group))
+        return everywhere / sum(len(example.answer) for example in examples)
 
     def weights(self) -> dict[str, mx.array]:
         """The adapter's arrays by name, as mlx-lm stores them."""
         return dict(tree_flatten(self.network.trainable_parameters()))
 
     def _gradients(self, loss: Loss, trunk: Trunk | None, batch: Batch) -> tuple[float, Any]:
-        def of_batch(network: Any) -> mx.array:
-            with self._start(trunk, batch):
-                return loss(network, self.head, batch)
+        """The batch's mean loss and its gradients, summed over what each process computed."""
+        tokens = len(batch.targets)
+        mine = share(batch, self.group.rank(), self.group.size())
+        if mine is None:
+            nothing = tree_map(mx.zeros_like, self.network.trainable_parameters())
+            return _values(total((mx.array(0.0), nothing), self.group))
 
-        value, gradients = nn.value_and_grad(self.network, of_batch)(self.network)
-        return float(value), gradients
+        def of_batch(network: Any) -> mx.array:
+            with self._start(trunk, mine):
+                return loss(network, self.head, mine, tokens)
+
+        computed = nn.value_and_grad(self.network, of_batch)(self.network)
+        return _values(total(computed, self.group))
 
     def _difference(self, trunk: Trunk, batch: Batch) -> float:
         """The largest relative difference in loss and gradients, with the trunk and without it."""
@@ -101,3 +124,8 @@ class Engine:
 
     def _start(self, trunk: Trunk | None, batch: Batch) -> Any:
         return trunk.standing_in(batch) if trunk else nullcontext()
+
+
+def _values(computed: tuple[mx.array, Any]) -> tuple[float, Any]:
+    loss, gradients = computed
+    return float(loss), gradients

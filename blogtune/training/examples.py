@@ -63,6 +63,14 @@ def make_batch(examples: Sequence[Example]) -> Batch:
     return Batch(tuple(examples), inputs, np.array(rows, np.int32), np.array(targets, np.int32))
 
 
+def share(batch: Batch, rank: int, processes: int) -> Batch | None:
+    """Every `processes`-th example of the batch from the `rank`-th; None where none is left."""
+    if processes == 1:
+        return batch
+    mine = batch.examples[rank::processes]
+    return make_batch(mine) if mine else None
+
+
 def epochs(examples: Sequence[Example], size: int, seed: int) -> Iterator[Batch]:
     """Batches without end: every example once an epoch, neighbours in length together.
 

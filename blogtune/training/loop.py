@@ -65,8 +65,11 @@ def train(
     validation_pairs: Sequence[Pair],
     params: TrainParams,
     checkpoints: Path,
+    group: mx.distributed.Group,
 ) -> Training:
     """Train LoRA adapters on `model` (changed in place), saving every so often to `checkpoints`.
+
+    All processes of `group` come here with the same arguments, and return the same.
 
     Raises UserError when a setting fits neither model nor data, or when the loss diverges.
     """
@@ -75,7 +78,9 @@ def train(
     chosen = _choose(validation_pairs, params)
     validation, validation_cut = make_examples(chosen, chat, params.max_sequence_tokens)
     mx.random.seed(params.seed)
-    engine = Engine(model.network, params)
+    engine = Engine(model.network, params, group)
+    # Dropout must not be the same in each process.
+    mx.random.seed(params.seed + group.rank())
     _prepare(engine, examples, validation)
     cuts = cut + validation_cut
     run = Training(engine.keys, engine.trainable, cuts, engine.validate(validation))
@@ -110,7 +115,7 @@ def _iterate(
     params = engine.params
     losses: list[float] = []
     recent: deque[float] = deque(maxlen=RECENT)
-    with tqdm(total=params.iterations, desc="train", unit="step", disable=None) as bar:
+    with tqdm(total=params.iterations, desc="train", unit="step", disable=engine.quiet) as bar:
         for iteration in range(1, params.iterations + 1):
             batch = next(batches)
             rate = learning_rate(params, iteration)
@@ -123,7 +128,7 @@ def _iterate(
                 row = Evaluation(iteration, mean, engine.validate(validation), rate)
                 _keep(row, engine, run)
                 losses.clear()
-            if iteration % params.save_every == 0:
+            if iteration % params.save_every == 0 and engine.group.rank() == 0:
                 folder = checkpoints / f"{iteration:07d}"
                 save_adapter(folder, engine.weights(), params.lora, engine.keys)
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -134,6 +139,8 @@ def _keep(row: Evaluation, engine: Engine, run: Training) -> None:
     run.curve.append(row)
     if run.best is None or row.validation_loss < run.best.validation_loss:
         run.best, run.weights = row, engine.weights()
+    if engine.group.rank() > 0:
+        return
     tqdm.write(
         f"  iteration {row.iteration}: train loss {row.train_loss:.3f}, "
         f"validation loss {row.validation_loss:.3f}, best {run.best.validation_loss:.3f}",

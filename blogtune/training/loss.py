@@ -17,20 +17,22 @@ import numpy.typing as npt
 from blogtune.models.head import RowHead
 from blogtune.training.examples import Batch
 
+Logits = npt.NDArray[np.float32]
 
-def plain_loss(network: Any, head: RowHead, batch: Batch) -> mx.array:
-    """Mean cross-entropy over the batch's answer tokens, in nats."""
+
+def plain_loss(network: Any, head: RowHead, batch: Batch, tokens: int) -> mx.array:
+    """Cross-entropy summed over the batch's answer tokens, in nats, divided by `tokens`."""
     logits = row_logits(network, head, batch)
-    return nn.losses.cross_entropy(logits, mx.array(batch.targets)).mean()
+    return nn.losses.cross_entropy(logits, mx.array(batch.targets)).sum() / tokens
 
 
-def host_loss(network: Any, head: RowHead, batch: Batch) -> mx.array:
+def host_loss(network: Any, head: RowHead, batch: Batch, tokens: int) -> mx.array:
     """As `plain_loss`, in value and gradient, with the exponentials on the host."""
     logits = row_logits(network, head, batch)
     loss, gradient = cross_entropy(np.asarray(logits), batch.targets)
     # Its gradient with respect to the logits is `gradient`; its value is made the loss.
-    surrogate = (logits * mx.array(gradient)).sum()
-    return surrogate - mx.stop_gradient(surrogate) + loss
+    surrogate = (logits * mx.array(gradient / np.float32(tokens))).sum()
+    return surrogate - mx.stop_gradient(surrogate) + loss / tokens
 
 
 def row_logits(network: Any, head: RowHead, batch: Batch) -> mx.array:
@@ -40,16 +42,24 @@ def row_logits(network: Any, head: RowHead, batch: Batch) -> mx.array:
 
 # The loop tells of a loss that is no number, in one line.
 @np.errstate(invalid="ignore")
-def cross_entropy(
-    logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int32]
-) -> tuple[float, npt.NDArray[np.float32]]:
-    """Mean cross-entropy in nats, and its gradient at the logits (rows x vocabulary)."""
-    rows = np.arange(len(targets))
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    chosen = shifted[rows, targets]
-    probabilities = np.exp(shifted, out=shifted)
-    totals = probabilities.sum(axis=1, keepdims=True)
-    loss = float(np.mean(np.log(totals[:, 0]) - chosen, dtype=np.float64))
-    probabilities /= totals * len(targets)
-    probabilities[rows, targets] -= 1.0 / len(targets)
-    return loss, probabilities
+def cross_entropy(logits: Logits, targets: npt.NDArray[np.int32]) -> tuple[float, Logits]:
+    """Cross-entropy in nats, summed over the rows, and its gradient at the logits."""
+    loss, exponentials = _exponentials(logits, targets)
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
+    exponentials[np.arange(len(targets)), targets] -= 1.0
+    return loss, exponentials
+
+
+@np.errstate(invalid="ignore")
+def total_loss(logits: Logits, targets: npt.NDArray[np.int32]) -> float:
+    """Cross-entropy in nats, summed over the rows."""
+    return _exponentials(logits, targets)[0]
+
+
+def _exponentials(logits: Logits, targets: npt.NDArray[np.int32]) -> tuple[float, Logits]:
+    """The summed cross-entropy, and exp(logits - the row's largest), (rows x vocabulary)."""
+    exponentials = logits - logits.max(axis=1, keepdims=True)
+    chosen = exponentials[np.arange(len(targets)), targets]
+    np.exp(exponentials, out=exponentials)
+    totals = exponentials.sum(axis=1)
+    return float(np.sum(np.log(totals) - chosen, dtype=np.float64)), exponentials

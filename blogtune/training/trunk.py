@@ -39,8 +39,9 @@ class _StandIn:
 class Trunk:
     """Hidden states that enter the lowest adapted block, by example id."""
 
-    def __init__(self, network: Any, adapted: int) -> None:
+    def __init__(self, network: Any, adapted: int, group: mx.distributed.Group) -> None:
         self.network = network
+        self.group = group
         self.blocks = _list_of_blocks(network)
         self.depth = len(network.layers) - adapted
         self.states: dict[str, npt.NDArray[np.float32]] = {}
@@ -48,14 +49,29 @@ class Trunk:
         self.dtype = mx.float32
 
     def compute(self, examples: Sequence[Example], size: int) -> Iterator[int]:
-        """Compute and keep the states of `examples`; yield how many each batch added."""
-        for batch in batches_by_length(examples, size):
-            computed = self._states(batch)
+        """Compute and keep the states of `examples`; yield how many each round added.
+
+        In a round each process computes one batch, and all of them get all.
+        """
+        batches = list(batches_by_length(examples, size))
+        rank, processes = self.group.rank(), self.group.size()
+        for start in range(0, len(batches), processes):
+            several = batches[start : start + processes]
+            computed = self._states(several[min(rank, len(several) - 1)])
             self.dtype = computed.dtype
-            states = np.asarray(computed.astype(mx.float32))
-            for example, state in zip(batch.examples, states, strict=True):
-                self.states[example.id] = state[: example.tokens - 1].copy()
-            yield len(batch.examples)
+            for batch, states in zip(several, self._exchange(computed, several), strict=False):
+                for example, state in zip(batch.examples, states, strict=False):
+                    self.states[example.id] = state[: example.tokens - 1].copy()
+            yield sum(len(batch.examples) for batch in several)
+
+    def _exchange(self, computed: mx.array, batches: Sequence[Batch]) -> npt.NDArray[np.float32]:
+        """All processes' states, (processes x examples x length x width), padded at the ends."""
+        mine = computed.astype(mx.float32)
+        shapes = [batch.inputs.shape for batch in batches]
+        rows, length = (max(sizes) for sizes in zip(*shapes, strict=True))
+        padding = [(0, rows - mine.shape[0]), (0, length - mine.shape[1]), (0, 0)]
+        padded = mx.pad(mine, padding)[None]
+        return np.asarray(mx.distributed.all_gather(padded, group=self.group, stream=mx.cpu))
 
     @contextmanager
     def standing_in(self, batch: Batch) -> Generator[None]:

@@ -48,7 +48,9 @@ def expected(taught: LoadedModel) -> list[tuple[str, str, int]]:
 def test_batched_answers_are_those_of_one_by_one(
     taught: LoadedModel, expected: list[tuple[str, str, int]], batch: int
 ) -> None:
-    answers = answer_questions(taught, "base", QUESTIONS, params(max_tokens=12, batch=batch))
+    answers = answer_questions(
+        taught, "base", QUESTIONS, params(max_tokens=12, batch=batch), tiny.ALONE
+    )
     got = [(a.answer, a.stop, a.tokens) for a in answers]
     assert got == expected
     assert {stop for _, stop, _ in got} == {"end", "length"}
@@ -56,20 +58,20 @@ def test_batched_answers_are_those_of_one_by_one(
 
 def test_answers_come_in_the_order_of_the_questions(taught: LoadedModel) -> None:
     for order in (QUESTIONS, QUESTIONS[::-1]):
-        answers = answer_questions(taught, "base", order, params(max_tokens=3))
+        answers = answer_questions(taught, "base", order, params(max_tokens=3), tiny.ALONE)
         assert [answer.id for answer in answers] == [pair.id for pair in order]
 
 
 def test_an_answer_carries_its_question_reference_post_and_model(taught: LoadedModel) -> None:
     pair = tiny.pair("a", "What is the rank?", "The reference.", post="p")
-    (answer,) = answer_questions(taught, "finetuned", [pair], params())
+    (answer,) = answer_questions(taught, "finetuned", [pair], params(), tiny.ALONE)
     assert (answer.id, answer.post, answer.model) == ("a", "p", "finetuned")
     assert (answer.question, answer.reference) == ("What is the rank?", "The reference.")
 
 
 def test_a_whole_answer_ends_and_counts_its_tokens_without_the_end(taught: LoadedModel) -> None:
     chat = open_chat(taught.tokenizer)
-    for answer in answer_questions(taught, "base", tiny.facts(), params()):
+    for answer in answer_questions(taught, "base", tiny.facts(), params(), tiny.ALONE):
         assert (answer.answer, answer.stop) == (tiny.FACTS[answer.question], "end")
         assert answer.tokens == len(chat.answer(answer.answer)) - 1
 
@@ -88,12 +90,14 @@ def test_a_limit_stops_an_answer(taught: LoadedModel, room: int, stop: str) -> N
     whole = open_chat(taught.tokenizer).answer(text)[:-1]
     limit = len(whole) + room
     pairs = [tiny.pair("a", question, text)]
-    (answer,) = answer_questions(taught, "base", pairs, params(max_tokens=limit))
+    (answer,) = answer_questions(taught, "base", pairs, params(max_tokens=limit), tiny.ALONE)
     assert (answer.stop, answer.tokens) == (stop, min(limit, len(whole)))
 
 
 def test_asking_twice_gives_the_same_answers(taught: LoadedModel) -> None:
-    first, second = (answer_questions(taught, "base", QUESTIONS, params(12)) for _ in range(2))
+    first, second = (
+        answer_questions(taught, "base", QUESTIONS, params(12), tiny.ALONE) for _ in range(2)
+    )
     assert first == second
 
 
@@ -102,5 +106,5 @@ def test_without_questions_the_file_is_named(taught: LoadedModel, split: str) ->
     values = AnswerParams.model_validate({**params().model_dump(), "split": split})
     nothing: list[Pair] = []
     with pytest.raises(UserError) as caught:
-        answer_questions(taught, "base", nothing, values)
+        answer_questions(taught, "base", nothing, values, tiny.ALONE)
     assert str(caught.value) == f"data/processed/{split}.jsonl: no questions to answer"

@@ -41,7 +41,7 @@ def run(tiny_folder: Path, tmp_path: Path) -> Run:
         params = tiny.train_params(**changes)
         where = tmp_path / folder
         model = load_model(base, mx.float32)
-        result = train(model, pairs, validation, params, where / "checkpoints")
+        result = train(model, pairs, validation, params, where / "checkpoints", tiny.ALONE)
         write_results(result, params, where / "adapter", where, where)
         return result
 
@@ -89,14 +89,15 @@ def test_the_best_checkpoint_ships_and_is_the_lowest_of_the_curve(
     network = load(str(taught_folder), adapter_path=str(tmp_path / "run" / "adapter"))[0]
     network.set_dtype(mx.float32)
     batch = batch_of(tiny.facts(), taught_folder)
-    loss = plain_loss(network, put_row_head(network), batch)
+    loss = plain_loss(network, put_row_head(network), batch, len(batch.targets))
     assert float(loss) == pytest.approx(result.best.validation_loss, rel=1e-4)
 
 
 def test_the_first_loss_is_the_base_models(run: Run, tiny_folder: Path) -> None:
     result = run()
     network = load_model(tiny_folder, mx.float32).network
-    loss = plain_loss(network, put_row_head(network), batch_of(VALIDATION, tiny_folder))
+    batch = batch_of(VALIDATION, tiny_folder)
+    loss = plain_loss(network, put_row_head(network), batch, len(batch.targets))
     assert result.base_validation_loss == pytest.approx(float(loss), rel=1e-5)
 
 

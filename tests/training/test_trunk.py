@@ -26,7 +26,7 @@ BATCHES = [
 
 def engine(network: Any, **changes: Any) -> Engine:
     """An engine whose adapters already say something."""
-    made = Engine(network, tiny.train_params(dropout=0.0, batch_pairs=3, **changes))
+    made = Engine(network, tiny.train_params(dropout=0.0, batch_pairs=3, **changes), tiny.ALONE)
     mx.random.seed(3)
     weights = [(k, 0.1 * mx.random.normal(v.shape)) for k, v in made.weights().items()]
     made.network.load_weights(weights, strict=False)
@@ -53,7 +53,7 @@ def assert_same(got: dict[str, Any], expected: dict[str, Any], tolerance: float)
 def test_loss_and_gradients_are_the_same_with_the_trunk(name: str, batch: Batch) -> None:
     made = engine(build(name))
     expected = loss_and_gradients(made, None, batch)
-    trunk = Trunk(made.network, 2)
+    trunk = Trunk(made.network, 2, tiny.ALONE)
     assert list(trunk.compute(EXAMPLES, 2)) == [2, 1]
     assert_same(loss_and_gradients(made, trunk, batch), expected, 1e-4)
 
@@ -61,7 +61,7 @@ def test_loss_and_gradients_are_the_same_with_the_trunk(name: str, batch: Batch)
 def test_the_trunk_keeps_the_type_that_the_network_computes_in() -> None:
     network = tiny.network()
     network.set_dtype(mx.bfloat16)
-    trunk = Trunk(network, 2)
+    trunk = Trunk(network, 2, tiny.ALONE)
     list(trunk.compute(EXAMPLES, 3))
     tokens = mx.array(make_batch(EXAMPLES).inputs)
     expected = network(tokens)
@@ -74,7 +74,7 @@ def test_the_trunk_keeps_the_type_that_the_network_computes_in() -> None:
 
 
 def test_the_trunk_holds_one_state_for_each_token_that_is_read() -> None:
-    trunk = Trunk(tiny.network(), 1)
+    trunk = Trunk(tiny.network(), 1, tiny.ALONE)
     list(trunk.compute(EXAMPLES, 3))
     shapes = {name: state.shape for name, state in trunk.states.items()}
     assert shapes == {e.id: (e.tokens - 1, tiny.WIDTH) for e in EXAMPLES}
@@ -86,7 +86,7 @@ def test_the_trunk_holds_one_state_for_each_token_that_is_read() -> None:
 def test_the_blocks_come_back_also_after_an_error(name: str) -> None:
     network = build(name)
     blocks = list(network.layers)
-    trunk = Trunk(network, 2)
+    trunk = Trunk(network, 2, tiny.ALONE)
     list(trunk.compute(EXAMPLES, 3))
     assert all(a is b for a, b in zip(network.layers, blocks, strict=True))
 

@@ -1,0 +1,162 @@
+"""Several processes that share a stage's work: one for each core, each with one BLAS thread.
+
+On a CPU MLX computes everything but matrix products on one thread, and two BLAS threads wait for
+each other at every product, the longer the busier the machine. Two processes wait once a step.
+They are joined by MLX's ring over loopback. Under `mlx.launch`, which starts the processes itself
+(on many machines too), the group is the one that it made.
+"""
+
+import ctypes
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import mlx.core as mx
+import psutil
+from mlx.utils import tree_map
+
+from blogtune.errors import UserError
+from blogtune.runtime import blas, device
+from blogtune.runtime.params import RuntimeParams
+
+MOST = 4
+# Bytes a process needs for each stored byte of a half-float model: float32 weights and as much
+# again for what it computes.
+MEMORY_FACTOR = 4
+PARENT = "BLOGTUNE_PARENT"
+
+
+def how_many(params: RuntimeParams, model: Path) -> int:
+    """The number of processes: `runtime.processes`, or as many as cores and memory are good for."""
+    if params.processes != "auto":
+        return params.processes
+    if not device.on_cpu():
+        return 1
+    stored = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    fit = psutil.virtual_memory().total // max(1, MEMORY_FACTOR * stored)
+    return max(1, min(MOST, usable_cores(), fit))
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def together(
+    params: RuntimeParams, model: Path, command: Sequence[str]
+) -> Generator[mx.distributed.Group]:
+    """Run the block in all processes at once; each learns its rank from the group.
+
+    `command` is the module and its arguments with which the others are started
+    (`python -m ...`); they end with the block. Raises UserError when one of them fails.
+    """
+    if "MLX_RANK" in os.environ:
+        _end_with_the_parent()
+        yield mx.distributed.init()
+        return
+    count = how_many(params, model)
+    _limit_threads(max(1, usable_cores() // count))
+    if count == 1:
+        yield mx.distributed.init(strict=False)
+        return
+    with ExitStack() as stack:
+        hosts = stack.enter_context(_hosts(count))
+        said = stack.enter_context(tempfile.TemporaryFile())
+        others = [_start(command, rank, hosts, count, said) for rank in range(1, count)]
+        stack.callback(_end, others)
+        os.environ.update({"MLX_RANK": "0", "MLX_HOSTFILE": hosts})
+        try:
+            yield mx.distributed.init(strict=True, backend="ring")
+        except RuntimeError as error:
+            if "[ring]" not in str(error):
+                raise
+            raise UserError(f"a process of this stage ended: {_last_line(said)}") from error
+        finally:
+            del os.environ["MLX_RANK"], os.environ["MLX_HOSTFILE"]
+
+
+def total(values: Any, group: mx.distributed.Group) -> Any:
+    """The sum over all processes of each array in a tree."""
+
+    def everyones(array: mx.array) -> mx.array:
+        return mx.distributed.all_sum(array, group=group, stream=mx.cpu)
+
+    return values if group.size() == 1 else tree_map(everyones, values)
+
+
+@contextmanager
+def _hosts(count: int) -> Generator[str]:
+    """A host file as MLX's ring reads it: a free loopback port for each process."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [[f"127.0.0.1:{each.getsockname()[1]}"] for each in sockets]
+    for each in sockets:
+        each.close()
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(addresses, file)
+        file.flush()
+        yield file.name
+
+
+def _start(
+    command: Sequence[str], rank: int, hosts: str, count: int, said: IO[bytes]
+) -> "subprocess.Popen[bytes]":
+    environment = {
+        **os.environ,
+        "MLX_RANK": str(rank),
+        "MLX_HOSTFILE": hosts,
+        "OPENBLAS_NUM_THREADS": str(max(1, usable_cores() // count)),
+        PARENT: str(os.getpid()),
+    }
+    # What the others say, the first says too; it matters when one of them fails alone.
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], env=environment, stdout=subprocess.DEVNULL, stderr=said
+    )
+
+
+def _last_line(said: IO[bytes]) -> str:
+    said.seek(0)
+    lines = (line.strip() for line in said.read().decode(errors="replace").splitlines())
+    return next((line for line in reversed(list(lines)) if line and "[ring]" not in line), "killed")
+
+
+def _end(others: "Sequence[subprocess.Popen[bytes]]") -> None:
+    for other in others:
+        try:
+            other.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            other.kill()
+            other.wait()
+
+
+def _end_with_the_parent() -> None:
+    """End this process when its parent has ended, however: it would wait for it without end."""
+    parent = os.environ.get(PARENT)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _limit_threads(count: int) -> None:
+    if "OPENBLAS_NUM_THREADS" in os.environ or not blas.LIBRARY.exists():
+        return
+    set_threads = getattr(ctypes.CDLL(str(blas.LIBRARY)), "scipy_openblas_set_num_threads", None)
+    if set_threads is not None:
+        set_threads(count)

@@ -1,0 +1,124 @@
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx import nn
+from mlx.utils import tree_flatten
+
+from blogtune.models.head import put_row_head
+from blogtune.runtime import host
+from blogtune.training.examples import Example, make_batch
+from blogtune.training.loss import plain_loss
+from tests.training.architectures import NAMES, build
+
+BATCH = make_batch(
+    [Example("a", [1, 5, 6, 7], [8, 9, 2]), Example("b", [1, 5, 6], [10, 33, 40, 41, 3, 2])]
+)
+SHAPE = (2, 6, 5, 8)
+
+
+@pytest.fixture
+def mlx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLX's own functions in all models, whatever an earlier test put there."""
+    monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", host.mlx_attention)
+    for name in NAMES:
+        build(name)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("mlx_lm.models.") and hasattr(module, "swiglu"):
+            monkeypatch.setattr(module, "swiglu", host.mlx_swiglu)
+
+
+def with_gradients(function: Callable[..., mx.array], *arrays: mx.array) -> list[mx.array]:
+    """The function's value, and its gradients along a direction that is not all ones."""
+
+    def along(*given: mx.array) -> mx.array:
+        out = function(*given)
+        return (out * mx.cos(mx.arange(out.size)).reshape(out.shape)).sum()
+
+    return [function(*arrays), *mx.grad(along, argnums=tuple(range(len(arrays))))(*arrays)]
+
+
+def assert_close(got: list[mx.array], expected: list[mx.array]) -> None:
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def normal(*shape: int, seed: int = 0, dtype: mx.Dtype = mx.float32) -> mx.array:
+    return mx.random.normal(shape, key=mx.random.key(seed)).astype(dtype)
+
+
+# The last is longer than one part, and does not end with one.
+@pytest.mark.parametrize("shape", [(1,), (2, 3, 8), (3, 7001)], ids=str)
+def test_swiglu_is_mlx_lms_in_value_and_gradients(shape: tuple[int, ...]) -> None:
+    arrays = normal(*shape), normal(*shape, seed=1)
+    got = with_gradients(host.swiglu, *arrays)
+    assert_close(got, with_gradients(host.mlx_swiglu, *arrays))
+
+
+def test_swiglu_at_the_ends_of_float32_is_0_or_the_product() -> None:
+    gate = mx.array([-1e30, -200.0, -100.0, 0.0, 200.0])
+    assert host.swiglu(gate, mx.ones(5)).tolist() == [0.0, 0.0, 0.0, 0.0, 200.0]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        pytest.param(None, id="no mask"),
+        pytest.param("causal", id="causal"),
+        pytest.param(mx.tril(mx.ones((5, 5))) > 0, id="one mask for all"),
+        pytest.param(normal(2, 1, 5, 5) > -1, id="a mask for each row"),
+        pytest.param(normal(5, 5), id="added"),
+        pytest.param(normal(2, 6, 5, 5), id="added, one for each head"),
+    ],
+)
+def test_attention_is_mlxs_in_value_and_gradients(mask: mx.array | str | None) -> None:
+    arrays = normal(*SHAPE), normal(2, 3, 5, 8, seed=1), normal(2, 3, 5, 8, seed=2)
+    got, expected = (
+        with_gradients(lambda q, k, v, f=f: f(q, k, v, scale=0.35, mask=mask), *arrays)
+        for f in (host.attention, host.mlx_attention)
+    )
+    assert_close(got, expected)
+
+
+@pytest.mark.parametrize("mask", [None, "causal"], ids=str)
+def test_attention_over_what_is_kept_of_earlier_tokens_is_mlxs(mask: str | None) -> None:
+    queries, keys, values = normal(2, 6, 2, 8), normal(2, 3, 9, 8), normal(2, 3, 9, 8, seed=1)
+    got = host.attention(queries, keys, values, scale=0.35, mask=mask)
+    assert_close([got], [host.mlx_attention(queries, keys, values, scale=0.35, mask=mask)])
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16], ids=str)
+def test_other_types_go_to_mlx(dtype: mx.Dtype) -> None:
+    queries, keys = normal(*SHAPE, dtype=dtype), normal(2, 3, 5, 8, dtype=dtype)
+    got = host.attention(queries, keys, keys, scale=0.35, mask="causal")
+    assert got.dtype == dtype
+    expected = host.mlx_attention(queries, keys, keys, scale=0.35, mask="causal")
+    assert mx.array_equal(got, expected)
+    assert mx.array_equal(host.swiglu(queries, queries), host.mlx_swiglu(queries, queries))
+
+
+@pytest.mark.usefixtures("mlx_alone")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_networks_loss_and_gradients_stay_what_they_were(name: str) -> None:
+    network: Any = build(name)
+    head = put_row_head(network)
+
+    def computed() -> dict[str, mx.array]:
+        loss = nn.value_and_grad(network, lambda m: plain_loss(m, head, BATCH, 9))
+        value, gradients = loss(network)
+        flat = dict(tree_flatten(gradients))
+        mx.eval(value, flat)
+        return {"loss": value, **flat}
+
+    expected = computed()
+    host.use()
+    assert mx.fast.scaled_dot_product_attention is host.attention
+    got = computed()
+    assert got.keys() == expected.keys()
+    for key, value in expected.items():
+        largest = float(mx.abs(value).max())
+        np.testing.assert_allclose(got[key], value, atol=1e-4 * largest + 1e-7, err_msg=key)

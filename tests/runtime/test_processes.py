@@ -1,0 +1,88 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from blogtune.runtime import device
+from blogtune.runtime.params import RuntimeParams
+from blogtune.runtime.processes import how_many, usable_cores
+
+PROGRAM = """
+import os, sys, time
+from pathlib import Path
+import mlx.core as mx
+from blogtune.errors import UserError
+from blogtune.runtime.params import RuntimeParams
+from blogtune.runtime.processes import together, total
+
+params = RuntimeParams(dtype="auto", processes=int(sys.argv[1]))
+try:
+    with together(params, Path("."), ["program", *sys.argv[1:]]) as group:
+        print(group.size(), total(mx.array([1, group.rank()]), group).tolist(), flush=True)
+        {then}
+except UserError as error:
+    sys.exit(f"error: {{error}}")
+"""
+FAILS = """
+        if group.rank() == 1:
+            sys.exit("no memory for this one")
+        while True:
+            mx.eval(total(mx.array(1), group))
+"""
+
+
+def start(folder: Path, processes: int, then: str = "pass") -> "subprocess.Popen[str]":
+    (folder / "program.py").write_text(PROGRAM.format(then=then))
+    paths = os.pathsep.join([str(folder), str(Path.cwd())])
+    return subprocess.Popen(
+        [sys.executable, "-m", "program", str(processes)],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("processes", "line"), [(1, "1 [1, 0]"), (2, "2 [2, 1]"), (3, "3 [3, 3]")], ids=str
+)
+def test_what_each_process_has_is_summed_and_one_speaks(
+    tmp_path: Path, processes: int, line: str
+) -> None:
+    out, err = start(tmp_path, processes).communicate(timeout=60)
+    assert out == line + "\n"
+    assert err == ""
+
+
+def test_one_that_fails_ends_all_and_its_last_line_is_told(tmp_path: Path) -> None:
+    program = start(tmp_path, 2, FAILS)
+    _, err = program.communicate(timeout=60)
+    assert program.returncode == 1
+    assert "error: a process of this stage ended: no memory for this one" in err
+
+
+def test_when_the_first_is_killed_the_others_end(tmp_path: Path) -> None:
+    program = start(tmp_path, 3, "time.sleep(600)")
+    assert program.stdout is not None
+    program.stdout.readline()
+    others = psutil.Process(program.pid).children()
+    assert len(others) == 2
+    os.kill(program.pid, signal.SIGKILL)
+    program.communicate()
+    gone, alive = psutil.wait_procs(others, timeout=10)
+    assert (len(gone), alive) == (2, [])
+
+
+def test_auto_is_one_process_a_core_as_far_as_the_memory_goes(tmp_path: Path) -> None:
+    auto = RuntimeParams(dtype="auto", processes="auto")
+    expected = min(4, usable_cores()) if device.on_cpu() else 1
+    assert how_many(auto, tmp_path) == expected
+    # A sparse file: a model of which not one fits four times.
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(psutil.virtual_memory().total)
+    assert how_many(auto, tmp_path) == 1
+    assert how_many(RuntimeParams(dtype="auto", processes=3), tmp_path) == 3

@@ -6,7 +6,8 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -q
 LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all check fix show diff verdict readme use pin judge-cache doctor lock
+.PHONY: help setup repro test test-all check fix show diff verdict judge readme use pin \
+  judge-cache doctor lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -41,6 +42,9 @@ diff: .venv/.ready ## base against fine-tuned, or BASE=<revision> against this t
 
 verdict: .venv/.ready ## the table and the verdict as Markdown
 	@python -m stages.summary --markdown
+
+judge: .venv/.ready ## the judge's test: which answers it can tell apart
+	@python -m stages.show_judge
 
 readme: .venv/.ready ## write the committed results into README.md
 	@python -m stages.readme

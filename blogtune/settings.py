@@ -63,6 +63,11 @@ def obstacles(settings: Settings) -> list[str]:
             found.append(f"{name}.revision: {model.source} is not pinned; run `make pin`")
     if not Path(settings.data.path).exists():
         found.append(f"data.path: {settings.data.path} is not there; put the data there")
+    paraphrases = settings.judge.check.paraphrases
+    if not Path(paraphrases).exists():
+        found.append(
+            f"judge.check.paraphrases: {paraphrases} is not there; an empty file stands for none"
+        )
     return found
 
 

@@ -6,6 +6,7 @@ import click
 
 from blogtune.comparing.compare import compare
 from blogtune.comparing.params import CompareParams
+from blogtune.comparing.results import read_fitness
 from blogtune.files import atomic_text, write_json
 from blogtune.records import Judgement, NearDuplicate, read_records, write_records
 from stages.command import Run, stage
@@ -20,8 +21,9 @@ def main(run: Run) -> None:
     params = run.read("compare", CompareParams)
     folder = Path("data/judgements")
     judgements = {name: list(read_records(folder / f"{name}.jsonl", Judgement)) for name in JUDGED}
+    fitness = read_fitness()
     near = read_records(Path("data/processed/near_duplicates.jsonl"), NearDuplicate)
-    comparison = compare(judgements, {each.test for each in near}, params)
+    comparison = compare(judgements, {each.test for each in near}, fitness, params)
     with atomic_text(Path("plots/similarity.csv")) as file:
         comparison.distributions.to_csv(file, index=False, lineterminator="\n")
     write_records(Path("data/examples.jsonl"), comparison.examples)

@@ -9,6 +9,7 @@ from stages.command import readable_errors
 NEXT = """
 next: make show    the best and the worst changes, with their answers
       make diff    base against fine-tuned, figure by figure
+      make judge   what the judge can tell apart, and what not
       dvc plots show; metrics/comparison.json; params.yaml"""
 
 

@@ -21,16 +21,9 @@ from numpy.typing import NDArray
 
 from blogtune.errors import UserError
 from blogtune.records import Answer, Pair
+from blogtune.texts import sentence_ends
 
 WORD = re.compile(r"\w+")
-# "1. " numbers the item of a list and "e.g. a" goes on: neither ends a sentence. Ideographic
-# full stops (second line of `end`) need no space behind them.
-SENTENCE_END = re.compile(
-    r"""^[^\S\n]*\d+[.)]\s
-    | (?P<end> [.!?\u2026]+ ["'\u201d\u2019\u00bb)\]]* (?= \s | \Z ) (?! \s+[a-z] )
-             | [\u3002\uff01\uff1f]+ | \n | \Z )""",
-    re.MULTILINE | re.VERBOSE,
-)
 
 
 def baselines(
@@ -60,13 +53,9 @@ def baselines(
 
 
 def cut(text: str, limit: float) -> str:
-    """Return the text up to the last sentence end within `limit` characters, or its first sentence.
-
-    A sentence ends at its full stop or the like, at a line break, or with the text.
-    """
+    """Return the text up to its last sentence that ends within `limit` characters, or its first."""
     whole = text.strip()
-    ends = (match.end() for match in SENTENCE_END.finditer(whole) if match["end"] is not None)
-    parts = [part for part in (whole[:end].rstrip() for end in ends) if part]
+    parts = [part for part in (whole[:end].rstrip() for end in sentence_ends(whole)) if part]
     fitting = [part for part in parts if len(part) <= limit]
     return (fitting[-1:] or parts[:1] or [""])[0]
 

@@ -10,8 +10,8 @@ from blogtune.errors import UserError
 from blogtune.records import Answer, Judgement
 
 REQUIRED = ("base", "finetuned", "fused")
-_MEASURES = ("similarity", "beyond_question", "elsewhere", "length_off")
-_COLUMNS = ("model", "id", "post", "named", "method", *_MEASURES, "empty", "cut", "reason")
+_MEASURES = ("similarity", "beyond_question", "elsewhere", "second", "length_off")
+_COLUMNS = ("model", "id", "post", "named", "method", "second_method", *_MEASURES, "empty", "cut")
 
 
 def frames(judgements: Sequence[Judgement]) -> dict[str, pd.DataFrame]:
@@ -19,7 +19,7 @@ def frames(judgements: Sequence[Judgement]) -> dict[str, pd.DataFrame]:
 
     A question that names no post is a post of its own (`named`: whether it names one). `length_off`
     is |log(answer length / reference length)| in characters, `specific` the similarity minus that
-    to references of other posts. What has no value is NaN.
+    to references of other posts, `second` the second judge's similarity. What has no value is NaN.
 
     Raises UserError where one of those three is missing, and where a model was judged on other
     questions or in another way than base.
@@ -44,11 +44,13 @@ def _by_model(judgements: Sequence[Judgement]) -> dict[str, pd.DataFrame]:
 
 def _row(judgement: Judgement) -> tuple[object, ...]:
     answer = judgement.answer
-    measures = (judgement.similarity, judgement.beyond_question, judgement.elsewhere)
+    second = judgement.second
+    scores = (judgement.similarity, judgement.beyond_question, judgement.elsewhere)
     return (
         *(answer.model, answer.id, answer.post or answer.id, bool(answer.post)),
-        *(judgement.method, *measures, _length_off(answer)),
-        *(not answer.answer, answer.stop == "length", judgement.reason),
+        *(judgement.method, second.method if second else ""),
+        *(*scores, second.similarity if second else None, _length_off(answer)),
+        *(not answer.answer, answer.stop == "length"),
     )
 
 
@@ -65,7 +67,8 @@ def _check_match(model: str, table: pd.DataFrame, base: pd.DataFrame) -> None:
         raise UserError(f"{where}: none of {model}; run `dvc repro`")
     if table.index.has_duplicates or set(table.index) != set(base.index):
         raise UserError(f"{where}: {model} has other questions than base; run `dvc repro`")
-    methods = sorted({*base["method"], *table["method"]})
-    if len(methods) > 1:
-        several = " and ".join(methods)
-        raise UserError(f"{where}: judged by {several}; delete that folder, then run `dvc repro`")
+    for column in ("method", "second_method"):
+        methods = sorted({*base[column], *table[column]})
+        if len(methods) > 1:
+            told = " and ".join(method or "no second judge" for method in methods)
+            raise UserError(f"{where}: judged by {told}; delete that folder, then run `dvc repro`")

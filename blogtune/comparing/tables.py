@@ -1,38 +1,31 @@
 """The figures as people read them: the closing table, the same as Markdown, and the examples."""
 
-import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from blogtune import layout
 from blogtune.comparing.examples import Change
+from blogtune.layout import NOTHING, WIDTH, Row, plain_table, wrapped
 
-WIDTH = 100
-HEADER = ("model", "mean", "good", "poor", "beyond", "difference")
+HEADER = ("model", "mean", "second", "good", "poor", "beyond", "difference")
 MARKDOWN_HEADER = (
-    *("model", "mean similarity", "good", "poor", "beyond the question"),
+    *("model", "mean similarity", "second judge's", "good", "poor", "beyond the question"),
     *("difference to base", "difference beyond the question"),
 )
-NOTHING = "-"
 Metrics = Mapping[str, Any]
 
 
 def closing_table(comparison: Metrics) -> str:
     """Return metrics/comparison.json as plain text of at most 100 columns, verdicts below."""
-    rows = [HEADER, *(_row(name, model)[: len(HEADER)] for name, model in _models(comparison))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_line(row, widths) for row in rows]
-    rule = "-" * max(map(len, lines))
-    text = [_note(comparison), *_verdicts(comparison)]
-    return "\n".join([lines[0], rule, *lines[1:], "", *map(_wrapped, text)])
+    table = plain_table(_rows(HEADER, comparison))
+    return "\n".join([table, "", *map(wrapped, _notes(comparison))])
 
 
 def markdown_table(comparison: Metrics) -> str:
-    """Return metrics/comparison.json as a Markdown table, note and verdicts below."""
-    aligned = ("---", *("---:" for _ in MARKDOWN_HEADER[1:]))
-    rows = [MARKDOWN_HEADER, aligned, *(_row(*named) for named in _models(comparison))]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return "\n\n".join([table, _note(comparison), *_verdicts(comparison)])
+    """Return metrics/comparison.json as a Markdown table, notes and verdicts below."""
+    table = layout.markdown_table(_rows(MARKDOWN_HEADER, comparison))
+    return "\n\n".join([table, *_notes(comparison)])
 
 
 def show_examples(examples: Iterable[Change]) -> str:
@@ -58,15 +51,28 @@ def _visible(character: str) -> str:
 
 
 def _models(comparison: Metrics) -> list[tuple[str, Metrics]]:
-    return [(name, model) for name, model in comparison.items() if isinstance(model, Mapping)]
+    """The models by name; what else has figures of its own is the second judge."""
+    return [
+        (name, model)
+        for name, model in comparison.items()
+        if isinstance(model, Mapping) and name != "second"
+    ]
 
 
-def _row(name: str, model: Metrics) -> tuple[str, ...]:
+def _rows(header: Row, comparison: Metrics) -> list[Row]:
+    """The header and a row for each model, without a second judge's column where there is none."""
+    second = comparison.get("second", {})
+    models = _models(comparison)
+    rows = [header, *(_row(name, model, second.get(name, {})) for name, model in models)]
+    kept = [place for place, title in enumerate(header) if second or "second" not in title]
+    return [[row[place] for place in kept] for row in rows]
+
+
+def _row(name: str, model: Metrics, second: Metrics) -> Row:
     return (
-        name.replace("_", " "),
-        *(_share(model, "mean"), _percent(model, "good"), _percent(model, "poor")),
-        *(_share(model, "beyond_question"), _interval(model, "difference")),
-        _interval(model, "beyond_question_difference"),
+        *(name.replace("_", " "), _share(model, "mean"), _share(second, "mean")),
+        *(_percent(model, "good"), _percent(model, "poor"), _share(model, "beyond_question")),
+        *(_interval(model, "difference"), _interval(model, "beyond_question_difference")),
     )
 
 
@@ -78,23 +84,11 @@ def _percent(model: Metrics, key: str) -> str:
     return f"{model[key]:.0%}" if key in model else NOTHING
 
 
-def _interval(model: Metrics, key: str) -> str:
-    figures = model.get(key, {})
+def _interval(model: Metrics, key: str, sign: str = "+") -> str:
+    figures = {end: f"{value:{sign}.3f}" for end, value in model.get(key, {}).items()}
     if "low" not in figures:
-        return f"{figures['mean']:+.3f}" if "mean" in figures else NOTHING
-    return f"{figures['mean']:+.3f} [{figures['low']:+.3f}, {figures['high']:+.3f}]"
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    """Names to the left, figures to the right."""
-    first, *others = zip(row, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)])
-
-
-def _wrapped(text: str) -> str:
-    """Wrap at WIDTH, but never inside an interval."""
-    whole = re.sub(r"\[.*?\]", lambda interval: interval[0].replace(" ", "\xa0"), text)
-    return textwrap.fill(whole, WIDTH, subsequent_indent="  ").replace("\xa0", " ")
+        return figures.get("mean", NOTHING)
+    return f"{figures['mean']} [{figures['low']}, {figures['high']}]"
 
 
 def _note(comparison: Metrics) -> str:
@@ -113,8 +107,25 @@ def _note(comparison: Metrics) -> str:
     )
 
 
-def _verdicts(comparison: Metrics) -> list[str]:
-    return [model["verdict"] for _, model in _models(comparison) if "verdict" in model]
+def _notes(comparison: Metrics) -> list[str]:
+    """What the figures rest on, the second judge's word, and the verdicts."""
+    verdicts = [model["verdict"] for _, model in _models(comparison) if "verdict" in model]
+    return [_note(comparison), *_second_note(comparison), *verdicts]
+
+
+def _second_note(comparison: Metrics) -> list[str]:
+    if "second" not in comparison:
+        return []
+    second = comparison["second"]
+    agreement = second.get("agreement", {})
+    told = [
+        f"second judge (the first decides): {second['method']}",
+        f"difference of finetuned {_interval(second['finetuned'], 'difference')}",
+        f"of fused {_interval(second['fused'], 'difference')}",
+        f"rank correlation with the first {_interval(agreement, 'spearman')}",
+        f"both prefer the same model {_interval(agreement, 'same_preference', sign='')}",
+    ]
+    return ["; ".join(told)]
 
 
 def _example(example: Change) -> str:

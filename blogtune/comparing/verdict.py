@@ -1,13 +1,15 @@
 """What may be said of a candidate, and no more: of this adapter, on this data, by this judge.
 
 this adapter: improved; similarity +0.071 [+0.042, +0.100], beyond the question +0.080
-[+0.051, +0.110], 84 questions in 70 posts, judged by cosine (judge not yet tested)
+[+0.051, +0.110], 84 questions in 70 posts, judged by cosine (judge passed its test; blind to:
+negation)
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 from blogtune.comparing.statistics import Interval
+from blogtune.judging.figures import Fitness
 
 Outcome = Literal["improved", "worse", "no evidence", "no verdict"]
 
@@ -18,8 +20,8 @@ class Evidence:
 
     `similarity` is None where no question was scored for both, `beyond_question` where the judge
     has no such measure. `above_echo` is how far the candidate's mean similarity lies above that of
-    the echoed question. `posts_named` says how many of the `questions` name their post, `method`
-    how the judge judges.
+    the echoed question. `posts_named` says how many of the `questions` name their post, `fitness`
+    what the judge's own test found.
     """
 
     similarity: Interval | None
@@ -27,16 +29,19 @@ class Evidence:
     above_echo: float
     questions: int
     posts_named: int
-    method: str
+    fitness: Fitness
 
 
 def outcome(evidence: Evidence, min_posts: int) -> tuple[Outcome, str]:
     """Return the outcome and, unless it speaks for itself, its reason.
 
     "improved" needs both intervals above 0; where the judge has but one measure, a mean similarity
-    above the echo's as well. "worse" needs the similarity's interval below 0. With fewer than
-    `min_posts` posts there is no verdict: the interval would be too narrow.
+    above the echo's as well. "worse" needs the similarity's interval below 0. There is no verdict
+    by a judge that failed its test, nor with fewer than `min_posts` posts: the interval would be
+    too narrow.
     """
+    if not evidence.fitness.fit:
+        return "no verdict", evidence.fitness.said()
     similarity = evidence.similarity
     if similarity is None:
         return "no verdict", "no question was scored for both"
@@ -59,6 +64,11 @@ def sentence(subject: str, evidence: Evidence, min_posts: int) -> str:
     """Return the verdict in one line, with its figures and what it rests on."""
     word, reason = outcome(evidence, min_posts)
     said = f"{word} ({reason})" if reason else word
+    judge = f"judged by {evidence.fitness.method}"
+    if evidence.fitness.fit:
+        judge += f" ({evidence.fitness.said()})"
+    else:
+        said = f"{word}: {reason}"  # the reason brings its own brackets
     figures = [
         f"{name} {signed(interval)}"
         for name, interval in (
@@ -67,9 +77,7 @@ def sentence(subject: str, evidence: Evidence, min_posts: int) -> str:
         )
         if interval is not None
     ]
-    known = ", ".join([*figures, _basis(evidence), f"judged by {evidence.method}"])
-    # Until the judge has passed a test of its own.
-    return f"{subject}: {said}; {known} (judge not yet tested)"
+    return f"{subject}: {said}; {', '.join([*figures, _basis(evidence), judge])}"
 
 
 def signed(interval: Interval) -> str:

@@ -11,7 +11,6 @@ Three schemas; other keys in a row are passed over:
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Literal, cast, get_args
@@ -65,11 +64,6 @@ def pair_id(post: str | None, question: str, answer: str) -> str:
     """Return 16 hex digits that stay the same wherever and whenever the pair is read."""
     text = "\x1f".join((post or "", question, answer))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def folded(text: str) -> str:
-    """Return the text as it is compared: NFC, casefolded, each white space one space."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def _pair(post: str | None, question: str, answer: str) -> Pair:

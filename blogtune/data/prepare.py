@@ -17,13 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from blogtune.data.duplicates import first_of_each, near_duplicates
-from blogtune.data.pairs import REASONS, BadRowError, folded, pairs_of
+from blogtune.data.pairs import REASONS, BadRowError, pairs_of
 from blogtune.data.params import DataParams, SplitParams
 from blogtune.data.sources import Row, read_rows
 from blogtune.data.split import NAMES, Keys, Splits, assign, seeded_key
 from blogtune.errors import UserError
 from blogtune.files import atomic_text
 from blogtune.records import NearDuplicate, Pair, write_records
+from blogtune.texts import folded
 
 DROPPED = len(NAMES)
 SHOWN_BEYOND_ALLOWED = 20

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from blogtune.comparing.params import CompareParams
+from blogtune.judging.figures import Fitness
 from blogtune.records import Answer, Judgement, Pair
 
 MODELS = ("base", "finetuned", "fused", "echo")
@@ -33,6 +34,7 @@ def judgement(name: str, model: str, similarity: float | None, **values: Any) ->
         "elsewhere": 0.2 if similarity is not None else None,
         "truncated": False,
         "reason": None if similarity is not None else "timeout",
+        "second": None,
     }
     own = {key: values.pop(key) for key in defaults if key in values}
     said = answer(name, model, values.pop("text", f"{model} says {name}"), **values)
@@ -48,6 +50,29 @@ def judged(**scores: Sequence[float | None]) -> dict[str, list[Judgement]]:
         file = "baselines" if model == "echo" else model
         files[file] = [judgement(f"{row:03}", model, score) for row, score in enumerate(given)]
     return files
+
+
+def fitness(**changes: Any) -> Fitness:
+    """What the test of a fit judge found, without the figures that the verdict does not need."""
+    values: dict[str, Any] = {
+        "method": "cosine",
+        "fit": True,
+        "reasons": "",
+        "blind": "",
+        "untested": "",
+        "right": "paraphrase",
+        "questions": 100,
+        "posts": 70,
+        "paraphrases": 70,
+        "unmatched_paraphrases": 0,
+        "probes": 1100,
+        "unscored": 0.0,
+        "auc_against": {},
+        "similarity": {},
+        "drop": {},
+        "gain": {},
+    }
+    return Fitness.model_validate({**values, **changes})
 
 
 def params(**changes: Any) -> CompareParams:

@@ -10,7 +10,7 @@ from blogtune.comparing.compare import Comparison, compare
 from blogtune.comparing.statistics import difference_at_equal_length, paired_difference
 from blogtune.errors import UserError
 from blogtune.records import Judgement
-from tests.comparing.build import judged, judgement, params
+from tests.comparing.build import fitness, judged, judgement, params
 
 BASE = [0.2, 0.3, 0.5, 0.7, 0.9, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4]
 BETTER = [score + 0.05 + 0.01 * (row % 3) for row, score in enumerate(BASE)]
@@ -20,7 +20,7 @@ POSTS = [f"p{row:03}" for row in range(len(BASE))]
 def compared(
     near: Sequence[str] = (), changes: dict[str, Any] | None = None, **scores: Any
 ) -> Comparison:
-    return compare(judged(**scores), set(near), params(**(changes or {})))
+    return compare(judged(**scores), set(near), fitness(), params(**(changes or {})))
 
 
 def with_answers(model: str, scores: Sequence[float | None], **values: Any) -> list[Judgement]:
@@ -85,7 +85,7 @@ def test_questions_of_one_post_are_clustered() -> None:
     files = judged(base=BASE)
     files["finetuned"] = with_answers("finetuned", BETTER, post="one")
     files["base"] = with_answers("base", BASE, post="one")
-    found = compare(files, set(), params()).metrics
+    found = compare(files, set(), fitness(), params()).metrics
     assert found["posts"] == 1
     assert "low" not in found["finetuned"]["difference"]
     assert found["finetuned"]["verdict"].startswith("this adapter: no verdict (1 post, at least 10")
@@ -94,7 +94,10 @@ def test_questions_of_one_post_are_clustered() -> None:
 def test_the_order_of_the_rows_does_not_matter() -> None:
     files = judged(base=BASE, finetuned=BETTER)
     turned = {**files, "finetuned": files["finetuned"][::-1], "baselines": files["baselines"][::-1]}
-    first, second = compare(files, set(), params()), compare(turned, set(), params())
+    first, second = (
+        compare(files, set(), fitness(), params()),
+        compare(turned, set(), fitness(), params()),
+    )
     assert first.metrics == second.metrics
     assert first.distributions.to_csv() == second.distributions.to_csv()
 
@@ -128,7 +131,7 @@ def test_empty_and_cut_answers_are_counted() -> None:
     files = judged(base=BASE)
     files["base"][0] = judgement("000", "base", 0.0, text="", reason="empty answer")
     files["base"][1] = judgement("001", "base", 0.3, stop="length")
-    found = compare(files, set(), params()).metrics
+    found = compare(files, set(), fitness(), params()).metrics
     assert (found["base"]["empty"], found["base"]["cut"]) == (1, 1)
     assert (found["fused"]["empty"], found["fused"]["cut"]) == (0, 0)
 
@@ -150,7 +153,7 @@ def test_the_specific_gain_is_what_other_references_do_not_gain() -> None:
     files = judged(base=[0.5] * 4)
     files["base"] = with_answers("base", [0.5] * 4, elsewhere=0.2)
     files["finetuned"] = with_answers("finetuned", [0.6, 0.7, 0.6, 0.7], elsewhere=0.25)
-    gain = compare(files, set(), params()).metrics["finetuned"]["specific_gain"]
+    gain = compare(files, set(), fitness(), params()).metrics["finetuned"]["specific_gain"]
     expected = paired_difference([0.1, 0.2, 0.1, 0.2], [0.05] * 4, list("abcd"), 0.95)
     assert gain["mean"] == pytest.approx(0.1)
     assert gain["low"] == pytest.approx(expected.low, abs=1e-6)
@@ -160,7 +163,7 @@ def test_without_references_elsewhere_there_is_no_specific_gain() -> None:
     files = {
         model: with_answers(model, BASE, elsewhere=None) for model in ("base", "finetuned", "fused")
     }
-    assert "specific_gain" not in compare(files, set(), params()).metrics["finetuned"]
+    assert "specific_gain" not in compare(files, set(), fitness(), params()).metrics["finetuned"]
 
 
 def test_the_difference_at_equal_length_is_taken_over_answers_that_say_something() -> None:
@@ -176,7 +179,7 @@ def test_the_difference_at_equal_length_is_taken_over_answers_that_say_something
     change = [abs(math.log(length / 13)) for length in lengths[:6]]
     expected = difference_at_equal_length(scores[:6], [0.5] * 6, change, list("abcdef"), 0.95)
     assert expected is not None
-    found = compare(files, set(), params()).metrics["finetuned"]["at_equal_length"]
+    found = compare(files, set(), fitness(), params()).metrics["finetuned"]["at_equal_length"]
     assert found["mean"] == pytest.approx(expected.mean, abs=1e-6)
     assert found["high"] == pytest.approx(expected.high, abs=1e-6)
 
@@ -205,10 +208,10 @@ def test_the_verdict_follows_the_figures(
             name: [row.model_copy(update={"beyond_question": None}) for row in rows]
             for name, rows in files.items()
         }
-    found = compare(files, set(), params()).metrics
+    found = compare(files, set(), fitness(), params()).metrics
     assert found["finetuned"]["verdict"].startswith(f"this adapter: {expected}")
     assert found["fused"]["verdict"].startswith("this adapter, fused: ")
-    assert found["fused"]["verdict"].endswith("(judge not yet tested)")
+    assert found["fused"]["verdict"].endswith("judged by cosine (judge passed its test)")
 
 
 def test_an_empty_answers_zero_is_no_measure_beyond_the_question() -> None:
@@ -220,7 +223,7 @@ def test_an_empty_answers_zero_is_no_measure_beyond_the_question() -> None:
         ]
         for model in ("base", "finetuned", "fused")
     }
-    found = compare(files, set(), params())
+    found = compare(files, set(), fitness(), params())
     assert "beyond_question" not in found.similarity
     assert "beyond_question_difference" not in found.metrics["finetuned"]
     assert found.distributions["beyond_question"].isna().all()
@@ -231,7 +234,7 @@ def test_questions_without_a_post_count_as_their_own() -> None:
         model: with_answers(model, scores, post=None)
         for model, scores in (("base", BASE), ("finetuned", BETTER), ("fused", BASE))
     }
-    found = compare(files, set(), params()).metrics
+    found = compare(files, set(), fitness(), params()).metrics
     assert found["posts"] == 12
     assert "none names its post: each counted as its own" in found["finetuned"]["verdict"]
 
@@ -283,10 +286,27 @@ def test_judgements_that_do_not_go_together_are_refused(
     files: dict[str, list[Judgement]], message: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        compare(files, set(), params())
+        compare(files, set(), fitness(), params())
     assert message in str(caught.value)
     assert "run `dvc repro`" in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_a_judge_that_failed_its_test_gives_figures_and_no_verdict() -> None:
+    unfit = fitness(fit=False, reasons="AUC 0.52 below 0.9")
+    found = compare(judged(base=BASE, finetuned=BETTER), set(), unfit, params())
+    for model in ("finetuned", "fused"):
+        assert "no verdict: the judge failed its test" in found.metrics[model]["verdict"]
+    assert found.metrics["finetuned"]["difference"]["low"] > 0
+
+
+def test_a_judge_tested_in_another_way_than_it_judged_is_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        compare(judged(base=BASE), set(), fitness(method="likert digit"), params())
+    assert str(caught.value) == (
+        "metrics/judge.json: the test was of likert digit, judged was by cosine; "
+        "run `dvc repro -f check_judge`"
+    )
 
 
 def test_a_baseline_without_scores_does_not_stop_the_comparison() -> None:

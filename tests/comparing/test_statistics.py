@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from blogtune.comparing.statistics import (
+    MOST_PARTS,
     Floats,
     Interval,
     Tally,
     difference_at_equal_length,
     paired_difference,
+    rank_correlation,
+    same_preference,
     tally,
 )
 
@@ -186,3 +189,104 @@ def test_a_95_percent_interval_holds_the_truth_93_to_97_times_of_100(
     posts: int, repetitions: int
 ) -> None:
     assert 0.93 <= simulated_coverage(posts, repetitions) <= 0.97
+
+
+def two_judges(seed: int, posts: int, each: int = 4) -> tuple[Floats, Floats, list[str]]:
+    """Scores of two judges with noise of their own, the second's on a scale of five levels."""
+    random = np.random.default_rng(seed)
+    worth = np.repeat(random.normal(0.0, 0.7, posts), each) + random.normal(0.0, 0.7, posts * each)
+    first = worth + random.normal(0.0, 1.0, len(worth))
+    second = np.clip(np.round(worth + random.normal(0.0, 1.0, len(worth))), -2.0, 2.0)
+    return first, second, [f"post {row // each}" for row in range(len(worth))]
+
+
+@pytest.mark.parametrize("posts", [3, 12, 40])
+def test_the_rank_correlation_is_scipys_with_a_jackknife_in_plain_loops(posts: int) -> None:
+    first, second, clusters = two_judges(posts, posts)
+    found = rank_correlation(first, second, clusters, 0.9)
+    whole = stats.spearmanr(first, second).statistic
+    total = 0.0
+    for name in sorted(set(clusters)):
+        kept = np.array([cluster != name for cluster in clusters])
+        total += (stats.spearmanr(first[kept], second[kept]).statistic - whole) ** 2
+    error = math.sqrt((posts - 1) / posts * total)
+    low, high = stats.t.interval(0.9, posts - 1, loc=whole, scale=error)
+    assert found is not None
+    assert found.mean == pytest.approx(whole)
+    assert (found.low, found.high) == pytest.approx((max(-1, low), min(1, high)))
+    assert found.clusters == posts
+
+
+def test_of_many_posts_several_are_left_out_at_a_time() -> None:
+    first, second, clusters = two_judges(5, 3 * MOST_PARTS, each=1)
+    found = rank_correlation(first, second, clusters, 0.95)
+    parts = [f"part {row % MOST_PARTS}" for row in range(len(clusters))]
+    assert found == rank_correlation(first, second, parts, 0.95)
+    assert found is not None
+    assert found.clusters == MOST_PARTS
+
+
+def test_the_order_of_the_posts_names_does_not_matter_to_the_rank_correlation() -> None:
+    first, second, clusters = two_judges(1, 10)
+    renamed = [f"{hash(cluster)}" for cluster in clusters]
+    assert rank_correlation(first, second, clusters, 0.95) == rank_correlation(
+        first, second, renamed, 0.95
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "clusters"),
+    [
+        pytest.param([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], "abc", id="the same score throughout"),
+        pytest.param([1.0, 1.0, 2.0], [1.0, 2.0, 3.0], "aab", id="but for one post"),
+    ],
+)
+def test_there_is_no_rank_correlation_without_a_spread(
+    first: list[float], second: list[float], clusters: str
+) -> None:
+    assert rank_correlation(first, second, list(clusters), 0.95) is None
+
+
+def test_a_rank_correlation_over_one_post_has_no_interval() -> None:
+    found = rank_correlation([1.0, 2.0, 3.0], [1.0, 3.0, 2.0], ["a"] * 3, 0.95)
+    assert found == Interval(0.5, -1.0, 1.0, 1)
+
+
+def test_scores_of_different_numbers_have_no_rank_correlation() -> None:
+    with pytest.raises(ValueError, match="2 and 1 scores in 2 clusters"):
+        rank_correlation([1.0, 2.0], [1.0], ["a", "b"], 0.95)
+
+
+def test_the_rank_correlations_interval_covers_the_truth() -> None:
+    truth = stats.spearmanr(*two_judges(0, 100_000)[:2]).statistic
+    hits = 0
+    for seed in range(1, 401):
+        found = rank_correlation(*two_judges(seed, 30), 0.95)
+        assert found is not None
+        hits += found.low <= truth <= found.high
+    # Of 400 with 95% each, all but one in ten thousand runs lie in here.
+    assert 0.905 <= hits / 400 <= 0.985
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "share"),
+    [
+        pytest.param([0.1, -0.2, 0.3], [0.5, -0.5, 0.25], 1.0, id="always the same"),
+        pytest.param([0.1, -0.2, 0.3], [-0.5, 0.5, -0.25], 0.0, id="always another"),
+        pytest.param([0.1, 0.2, 0.0], [0.0, 1e-6, 0.5], 0.5, id="a tie of either counts half"),
+        pytest.param([0.0, 0.0], [0.0, 0.0], 0.5, id="a tie of both, too"),
+        pytest.param([0.1, 0.1, 0.1, 0.1], [0.25, 0.25, -0.25, 0.0], 0.625, id="some of each"),
+    ],
+)
+def test_the_same_preference_is_a_share_of_the_questions(
+    first: list[float], second: list[float], share: float
+) -> None:
+    posts = [f"{row}" for row in range(len(first))]
+    assert same_preference(first, second, posts, 0.95).mean == share
+
+
+def test_the_same_preference_has_the_interval_of_a_mean_clustered_by_post() -> None:
+    first, second = [0.1, 0.1, -0.1, 0.2, 0.3, 0.1], [0.2, -0.1, -0.1, 0.1, 0.0, 0.1]
+    posts = list("aabbcc")
+    expected = paired_difference([1.0, 0.0, 1.0, 1.0, 0.5, 1.0], [0.0] * 6, posts, 0.95)
+    assert same_preference(first, second, posts, 0.95) == expected

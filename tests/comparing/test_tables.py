@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from blogtune.comparing.compare import compare
 from blogtune.comparing.examples import Change
 from blogtune.comparing.tables import closing_table, markdown_table, plain, show_examples
-from tests.comparing.build import judged, params
+from tests.comparing.build import fitness, judged, params
 
 BASE = [0.2, 0.3, 0.5, 0.7, 0.9, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4]
+MODELS = ("base", "finetuned", "fused")
 BETTER = [score + 0.05 + 0.01 * (row % 3) for row, score in enumerate(BASE)]
 
 CLOSING = """
@@ -22,15 +23,15 @@ nearest training answer  0.500    0%    0%   0.500  +0.050 [-0.067, +0.167]
 
 questions: 12; posts: 12; near-duplicates in training: 1; differences to base with 95% intervals
 this adapter: improved; similarity +0.060 [+0.055, +0.065], beyond the question +0.060
-  [+0.055, +0.065], 12 questions in 12 posts, judged by cosine (judge not yet tested)
+  [+0.055, +0.065], 12 questions in 12 posts, judged by cosine (judge passed its test)
 this adapter, fused: no evidence (similarity's interval [-0.067, +0.167] contains 0); similarity
   +0.050 [-0.067, +0.167], beyond the question +0.050 [-0.067, +0.167], 12 questions in 12 posts,
-  judged by cosine (judge not yet tested)
+  judged by cosine (judge passed its test)
 """
 
 
 def metrics(**scores: Any) -> dict[str, Any]:
-    found = compare(judged(**scores), {"000"}, params()).metrics
+    found = compare(judged(**scores), {"000"}, fitness(), params()).metrics
     found["nearest_training_answer"] = found.pop("echo")  # the longest name
     return found
 
@@ -60,6 +61,40 @@ def test_the_markdown_table_has_both_differences() -> None:
     assert lines[3] == f"| finetuned | 0.510 | 17% | 8% | 0.510 | {interval} | {interval} |"
     assert len({line.count("|") for line in lines[:6]}) == 1
     assert lines[-3].startswith("this adapter: improved")
+
+
+def second() -> dict[str, Any]:
+    """What metrics/comparison.json says of a second judge."""
+    interval = {"mean": 0.04, "low": -0.01, "high": 0.09}
+    models = {name: {"mean": mean} for name, mean in zip(MODELS, (0.3, 0.34, 0.35), strict=True)}
+    for candidate in ("finetuned", "fused"):
+        models[candidate]["difference"] = interval
+    agreement = {
+        "spearman": {"mean": 0.61, "low": 0.5, "high": 0.72},
+        "same_preference": {"mean": 0.7, "low": 0.6, "high": 0.8},
+    }
+    nearest = {"nearest_training_answer": {"mean": 0.4}}
+    return {"method": "likert logprobs", **models, **nearest, "agreement": agreement}
+
+
+def test_a_second_judge_gets_a_column_and_a_line_of_its_own() -> None:
+    found = metrics(base=BASE, finetuned=BETTER) | {"second": second()}
+    lines = closing_table(found).splitlines()
+    assert lines[0].split() == ["model", "mean", "second", "good", "poor", "beyond", "difference"]
+    assert [line.split()[1:3] for line in lines[2:5]] == [
+        ["0.450", "0.300"],
+        ["0.510", "0.340"],
+        ["0.500", "0.350"],
+    ]
+    assert (
+        "second judge (the first decides): likert logprobs; difference of finetuned +0.040 "
+        "[-0.010, +0.090]; of fused +0.040 [-0.010, +0.090]; rank correlation with the first "
+        "+0.610 [+0.500, +0.720]; both prefer the same model 0.700 [0.600, 0.800]"
+    ) in " ".join(line.strip() for line in lines)
+    markdown = markdown_table(found).splitlines()
+    assert markdown[0].startswith("| model | mean similarity | second judge's | good |")
+    assert markdown[2].startswith("| base | 0.450 | 0.300 | 17% |")
+    assert max(map(len, closing_table(found).splitlines())) <= 100
 
 
 def test_what_has_no_value_is_a_dash_and_missing_scores_are_named() -> None:

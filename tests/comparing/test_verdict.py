@@ -5,6 +5,8 @@ import pytest
 
 from blogtune.comparing.statistics import Interval
 from blogtune.comparing.verdict import Evidence, Outcome, outcome, sentence
+from blogtune.judging.figures import Fitness
+from tests.comparing.build import fitness
 
 UP = Interval(0.071, 0.042, 0.1, 70)
 UNSURE = Interval(0.02, -0.01, 0.05, 70)
@@ -15,7 +17,7 @@ ONE = Interval(0.071, -math.inf, math.inf, 1)
 
 
 def evidence(similarity: Interval | None, beyond: Interval | None, **values: Any) -> Evidence:
-    defaults = {"above_echo": 0.1, "questions": 84, "posts_named": 84, "method": "cosine"}
+    defaults = {"above_echo": 0.1, "questions": 84, "posts_named": 84, "fitness": fitness()}
     return Evidence(similarity, beyond, **{**defaults, **values})
 
 
@@ -56,8 +58,8 @@ def test_the_outcome_is_never_more_than_the_intervals_show(
 
 def test_the_sentence_carries_figures_basis_and_judge() -> None:
     assert sentence("this adapter", evidence(UP, UP), 10) == (
-        "this adapter: improved; similarity +0.071 [+0.042, +0.100], beyond the question "
-        "+0.071 [+0.042, +0.100], 84 questions in 70 posts, judged by cosine (judge not yet tested)"
+        "this adapter: improved; similarity +0.071 [+0.042, +0.100], beyond the question +0.071 "
+        "[+0.042, +0.100], 84 questions in 70 posts, judged by cosine (judge passed its test)"
     )
 
 
@@ -65,7 +67,7 @@ def test_the_sentence_gives_the_reason_before_the_figures() -> None:
     assert sentence("this adapter", evidence(UNSURE, None), 10) == (
         "this adapter: no evidence (similarity's interval [-0.010, +0.050] contains 0); "
         "similarity +0.020 [-0.010, +0.050], 84 questions in 70 posts, judged by cosine "
-        "(judge not yet tested)"
+        "(judge passed its test)"
     )
 
 
@@ -86,3 +88,45 @@ def test_without_any_score_the_sentence_has_no_figures() -> None:
     assert found.startswith(
         "this adapter: no verdict (no question was scored for both); 0 questions"
     )
+
+
+UNFIT = fitness(fit=False, reasons="AUC 0.52 below 0.9", blind="echo")
+
+
+@pytest.mark.parametrize("similarity", [UP, DOWN, UNSURE, FEW, None])
+def test_there_is_no_verdict_by_a_judge_that_failed_its_test(similarity: Interval | None) -> None:
+    found = outcome(evidence(similarity, similarity, fitness=UNFIT), min_posts=10)
+    assert found == ("no verdict", "the judge failed its test (AUC 0.52 below 0.9)")
+
+
+def test_an_unfit_judge_s_figures_are_still_told() -> None:
+    assert sentence("this adapter", evidence(UP, None, fitness=UNFIT), 10) == (
+        "this adapter: no verdict: the judge failed its test (AUC 0.52 below 0.9); similarity "
+        "+0.071 [+0.042, +0.100], 84 questions in 70 posts, judged by cosine"
+    )
+
+
+@pytest.mark.parametrize(
+    ("judge", "expected"),
+    [
+        pytest.param(fitness(), "(judge passed its test)", id="sees everything"),
+        pytest.param(
+            fitness(blind="negation, numbers"),
+            "(judge passed its test; blind to: negation, numbers)",
+            id="blind to some",
+        ),
+        pytest.param(
+            fitness(right="reordered", paraphrases=0, untested="numbers"),
+            "(judge passed an easy test, there were no paraphrases; not tested with: numbers)",
+            id="without paraphrases",
+        ),
+        pytest.param(
+            fitness(paraphrases=3),
+            "(judge passed its test with 3 paraphrases only)",
+            id="few paraphrases",
+        ),
+    ],
+)
+def test_the_sentence_names_what_the_judge_cannot_see(judge: Fitness, expected: str) -> None:
+    found = sentence("this adapter", evidence(UP, UP, fitness=judge), 10)
+    assert found.endswith(f"judged by cosine {expected}")

@@ -54,6 +54,15 @@ def test_what_cannot_run_is_said_before_any_work(params: Path) -> None:
     for model in ("hub:microsoft/Phi-3-mini-4k-instruct", "ollama:llama3.2"):
         assert f"revision: {model} is not pinned; run `make pin`" in told
     assert "data.path: data/my-blog-qa-dataset is not there" in told
+    assert "judge.check.paraphrases" not in told
+
+
+def test_a_missing_file_of_paraphrases_is_said_before_any_work(params: Path) -> None:
+    set_value("judge.check.paraphrases", "data/none.jsonl", params)
+    (told,) = obstacles(read_settings(params))
+    assert told == (
+        "judge.check.paraphrases: data/none.jsonl is not there; an empty file stands for none"
+    )
 
 
 def test_a_small_number_keeps_a_form_that_every_yaml_reads(params: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blogtune.data.pairs import REASONS, BadRowError, folded, pair_id, pairs_of
+from blogtune.data.pairs import REASONS, BadRowError, pair_id, pairs_of
 
 PLAIN = {"question": "What?", "answer": "That."}
 USER = {"role": "user", "content": "What?"}
@@ -196,16 +196,3 @@ def test_a_pair_id_stays_what_it_always_was() -> None:
     # printf 'https://x\x1fWhat?\x1fThat.' | sha256sum | cut -c 1-16
     assert pair_id("https://x", "What?", "That.") == "c427e7a0bafbd6b2"
     assert pair_id(None, "What?", "That.") == "d775cd947aeabe68"
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        pytest.param("What  is\n it?", "What is it?", id="white space"),
-        pytest.param("WHAT IS IT?", "what is it?", id="case"),
-        pytest.param("Straße", "STRASSE", id="case that is not letter by letter"),
-        pytest.param("cafe\u0301", "caf\u00e9", id="composition"),
-    ],
-)
-def test_texts_that_read_the_same_are_compared_as_equal(one: str, other: str) -> None:
-    assert folded(one) == folded(other)

@@ -12,7 +12,8 @@ MODELS = ("base", "finetuned", "fused")
 BASELINES = ("echo", "base_cut", "random_training_answer", "nearest_training_answer")
 FIGURES = ("mean", "median", "sd", "good", "poor", "coverage", "beyond_question", "empty", "cut")
 STAGES = {
-    *("fetch@base", "fetch@judge", "prepare", "train", "fuse", "baselines", "compare"),
+    *("fetch@base", "fetch@judge", "fetch@second", "prepare", "train", "fuse", "baselines"),
+    *("check_judge", "compare"),
     *(f"answer@{name}" for name in MODELS),
     *(f"judge@{name}" for name in (*MODELS, "baselines")),
 }
@@ -37,11 +38,46 @@ def test_the_similarity_metrics_are_the_candidate_s(pipeline: FirstRun) -> None:
     assert set(FIGURES) <= set(similarity)
 
 
-def test_the_verdict_says_that_the_judge_is_not_yet_tested(pipeline: FirstRun) -> None:
+def test_the_verdict_says_that_the_judge_was_tested_and_what_it_cannot_see(
+    pipeline: FirstRun,
+) -> None:
     verdict = pipeline.project.json("metrics/comparison.json")["finetuned"]["verdict"]
+    judge = pipeline.project.json("metrics/judge.json")
     assert verdict.startswith("this adapter: ")
-    assert verdict.endswith("(judge not yet tested)")
+    assert "negation" in judge["blind"].split(", ")
+    # The profile has ten posts, with a paraphrase each.
+    said = f"judge passed its test with 10 paraphrases only; blind to: {judge['blind']}"
+    assert verdict.endswith(f"judged by cosine ({said})")
     assert verdict in pipeline.output
+
+
+def test_the_embedding_judge_passes_its_test(pipeline: FirstRun) -> None:
+    judge = pipeline.project.json("metrics/judge.json")
+    assert (judge["fit"], judge["reasons"], judge["untested"]) == (True, "", "")
+    assert (judge["method"], judge["right"], judge["paraphrases"]) == ("cosine", "paraphrase", 10)
+    assert judge["unmatched_paraphrases"] == 60
+    assert judge["auc_against"]["other_post"] >= 0.95
+    assert judge["similarity"]["identity"]["mean"] > judge["similarity"]["paraphrase"]["mean"]
+    said = f"judge passed its test with 10 paraphrases only; blind to: {judge['blind']}"
+    assert f"cosine: {said}" in pipeline.output
+
+
+def test_an_unfit_judge_does_not_stop_the_pipeline(project: Project) -> None:
+    project.set(judge__check__min_auc=1.0)
+    assert project.repro() >= {"check_judge", "compare"}
+    judge = project.json("metrics/judge.json")
+    assert (judge["fit"], judge["reasons"].split()[0]) == (False, "AUC")
+    verdict = project.json("metrics/comparison.json")["finetuned"]["verdict"]
+    told = f"this adapter: no verdict: the judge failed its test ({judge['reasons']}); similarity "
+    assert verdict.startswith(told)
+    assert "the judge failed its test" in project.make("judge").stdout
+
+
+def test_data_without_paraphrases_get_an_easy_test_that_says_so(project: Project) -> None:
+    (project.root / "data/paraphrases.jsonl").write_text("")
+    assert project.repro() == {"check_judge", "compare"}
+    verdict = project.json("metrics/comparison.json")["finetuned"]["verdict"]
+    assert "(judge passed an easy test, there were no paraphrases; blind to: " in verdict
 
 
 def test_git_sees_the_small_results_and_no_weights(pipeline: FirstRun) -> None:
@@ -83,6 +119,7 @@ def test_there_are_three_plots(project: Project) -> None:
 def test_make_tells_the_verdict_and_the_examples(project: Project) -> None:
     assert "this adapter: " in project.make("verdict").stdout
     assert "best change: " in project.make("show").stdout
+    assert "judge passed its test" in project.make("judge").stdout
 
 
 @pytest.mark.slow

@@ -17,7 +17,14 @@ cases = pytest.mark.parametrize(
     ("change", "stages"),
     [
         pytest.param(
-            lambda project: project.set(judge__elsewhere=3), JUDGES | {"compare"}, id="judge key"
+            lambda project: project.set(judge__elsewhere=3),
+            JUDGES | {"check_judge", "compare"},
+            id="judge key",
+        ),
+        pytest.param(
+            lambda project: project.append("blogtune/judging/probes.py", COMMENT),
+            {"check_judge"},
+            id="comment in the judge's test",
         ),
         pytest.param(
             lambda project: project.set(compare__candidate="fused"), {"compare"}, id="candidate"

@@ -40,7 +40,7 @@ MISTAKES = [
     pytest.param(
         "train",
         lambda project: project.set(train__batch_pairs=1000),
-        "train.batch_pairs: 1000, but there are 42 training pairs",
+        "train.batch_pairs: 1000, but there are 40 training pairs",
         id="batch larger than the split",
     ),
     pytest.param(
@@ -66,7 +66,7 @@ MISTAKES = [
         lambda project: project.set_all(
             {"data.split.train": 0.4, "data.split.validation": 0.5999, "data.split.test": 0.0001}
         ),
-        "data.split: no test pair, there are only 120 pairs in data/raw/lora.jsonl",
+        "data.split: no test pair, there are only 220 pairs in data/raw/lora.jsonl",
         id="empty split",
     ),
     pytest.param(
@@ -78,8 +78,20 @@ MISTAKES = [
     pytest.param(
         "judge base",
         lambda project: project.append("data/answers/base.jsonl", "half a li"),
-        "data/answers/base.jsonl:12: ",
+        "data/answers/base.jsonl:13: ",
         id="half a record",
+    ),
+    pytest.param(
+        "check_judge",
+        lambda project: project.append("data/paraphrases.jsonl", '{"question": "Why?"}\n'),
+        "data/paraphrases.jsonl:71: paraphrase: Field required",
+        id="half a paraphrase",
+    ),
+    pytest.param(
+        "compare",
+        lambda project: project.append("metrics/judge.json", "}"),
+        "metrics/judge.json: file: Invalid JSON",
+        id="unreadable metrics",
     ),
     pytest.param(
         "baselines",

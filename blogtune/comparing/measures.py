@@ -1,0 +1,49 @@
+"""Figures as they stand in the metrics: of one model's scores, and of two models' differences."""
+
+from typing import Any
+
+import pandas as pd
+
+from blogtune.comparing.params import CompareParams
+from blogtune.comparing.statistics import Interval, paired_difference
+
+Metrics = dict[str, Any]
+
+
+def distribution(scores: "pd.Series[float]", params: CompareParams) -> Metrics:
+    """How the scores lie; `sd` is the sample's, shares are those of the scored answers."""
+    scored = scores.dropna()
+    return {
+        "mean": scored.mean(),
+        "median": scored.median(),
+        "sd": scored.std(),
+        "good": (scored >= params.good).mean(),
+        "poor": (scored <= params.poor).mean(),
+        "coverage": len(scored) / len(scores),
+    }
+
+
+def scored_for_both(
+    candidate: pd.DataFrame, base: pd.DataFrame, *measures: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The questions for which both models have all these measures."""
+    rows = (candidate[[*measures]].notna() & base[[*measures]].notna()).all(axis="columns")
+    return candidate[rows], base[rows]
+
+
+def paired(
+    candidate: pd.DataFrame, base: pd.DataFrame, measure: str, params: CompareParams
+) -> Interval | None:
+    """The paired difference, or None where no question was scored for both."""
+    ours, theirs = scored_for_both(candidate, base, measure)
+    if ours.empty:
+        return None
+    scores = ours[measure].to_numpy(), theirs[measure].to_numpy()
+    return paired_difference(*scores, ours["post"].tolist(), params.confidence)
+
+
+def figures(interval: Interval | None) -> Metrics:
+    """Mean, low and high; nothing where there is no interval."""
+    if interval is None:
+        return {}
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high}

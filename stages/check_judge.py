@@ -1,0 +1,35 @@
+"""Stage check_judge: is the judge fit to decide?"""
+
+from pathlib import Path
+
+import click
+
+from blogtune.files import write_json
+from blogtune.judging.cache import uncached
+from blogtune.judging.fitness import measure_fitness
+from blogtune.judging.judge import open_judge
+from blogtune.judging.params import JudgeParams
+from blogtune.judging.probes import Paraphrase
+from blogtune.records import Pair, read_records
+from stages.command import Run, stage
+
+PROCESSED = Path("data/processed")
+SPLITS = ("train", "validation", "test")
+
+
+@click.command()
+@stage
+def main(run: Run) -> None:
+    """Test the judge on answers of known worth and write metrics/judge.json."""
+    params = run.read("judge", JudgeParams)
+    files = (PROCESSED / f"{split}.jsonl" for split in SPLITS)
+    pairs = [pair for file in files for pair in read_records(file, Pair)]
+    paraphrases = list(read_records(Path(params.check.paraphrases), Paraphrase))
+    judge = open_judge(params, Path("models/judge"))
+    fitness = measure_fitness(judge, uncached(judge), pairs, paraphrases, params.check)
+    write_json(Path("metrics/judge.json"), fitness.metrics())
+    click.echo(f"{fitness.method}: {fitness.said()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,12 +7,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx_lm.generate import BatchGenerator
-from tqdm import tqdm
 
 from blogtune.answering.params import AnswerParams
 from blogtune.errors import UserError
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import LoadedModel
+from blogtune.progress import progress
 from blogtune.records import Answer, Pair
 
 NO_ROW = -1
@@ -63,8 +63,10 @@ def answer_questions(
     mine = order[group.rank() :: processes]
     shape = (-(-len(pairs) // processes), 2 + params.max_tokens)
     rows = np.full(shape, NO_ROW, np.int32)
-    quiet = None if group.rank() == 0 else True
-    with tqdm(total=len(pairs), desc=f"answer {name}", unit="answer", disable=quiet) as bar:
+    shown = progress(
+        desc=f"answer {name}", unit="answers", total=len(pairs), quiet=group.rank() > 0
+    )
+    with shown as bar:
         generated = _generate(model, chat, [prompts[index] for index in mine], params)
         for row, (place, tokens, ended) in zip(rows, generated, strict=False):
             row[: 2 + len(tokens)] = [mine[place], ended, *tokens]

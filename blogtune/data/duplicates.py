@@ -8,10 +8,10 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from blogtune.data.params import NearDuplicateParams
 from blogtune.data.shingles import Shingles, Sketch, Sketcher, jaccard, shingles
+from blogtune.progress import progress
 from blogtune.records import NearDuplicate, Pair, read_records
 
 NAMED_AT_MOST = 10
@@ -60,7 +60,7 @@ def _compare(
     train: Path, sketcher: Sketcher, index: "_Index", tests: "_TestPairs"
 ) -> Iterator[NearDuplicate]:
     pairs = read_records(train, Pair)
-    shown = tqdm(pairs, "compare", unit=" pairs", unit_scale=True, delay=2, disable=None)
+    shown = progress(pairs, desc="compare", unit="pairs", scaled=True)
     for batch in _batches(shown):
         sketch = sketcher.sketch([_text(pair) for pair in batch])
         for text, candidates in index.candidates(sketch):

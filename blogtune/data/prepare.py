@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from blogtune.data.duplicates import first_of_each, near_duplicates
 from blogtune.data.pairs import REASONS, BadRowError, pairs_of
@@ -23,6 +22,7 @@ from blogtune.data.sources import Row, read_rows
 from blogtune.data.split import NAMES, Keys, Splits, assign, seeded_key
 from blogtune.errors import UserError
 from blogtune.files import atomic_text
+from blogtune.progress import progress
 from blogtune.records import NearDuplicate, Pair, write_records
 from blogtune.texts import folded
 
@@ -206,7 +206,7 @@ def _write_near_duplicates(output: Path, params: DataParams) -> int:
 
 
 def _progress(rows: Iterator[Row], name: str) -> Iterator[Row]:
-    return iter(tqdm(rows, name, unit=" rows", unit_scale=True, delay=2, disable=None))
+    return iter(progress(rows, desc=name, unit="rows", scaled=True))
 
 
 def _say(line: str) -> None:

@@ -13,12 +13,12 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
-from tqdm import tqdm
 
 from blogtune.errors import UserError
 from blogtune.fusing.params import FuseParams
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import LoadedModel
+from blogtune.progress import progress
 from blogtune.records import Pair
 
 
@@ -59,7 +59,7 @@ def measure(
     chat = open_chat(adapted.tokenizer)
     divergences: list[npt.NDArray[np.float64]] = []
     agreements: list[npt.NDArray[np.bool_]] = []
-    for pair in tqdm(pairs[: params.parity_pairs], desc="parity", unit="pair", disable=None):
+    for pair in progress(pairs[: params.parity_pairs], desc="parity", unit="pairs"):
         p = _log_probabilities(adapted.network, chat, pair)
         q = _log_probabilities(fused.network, chat, pair)
         divergences.append(np.sum(np.exp(p) * (p - q), axis=1))

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from blogtune.comparing.statistics import paired_difference
 from blogtune.errors import UserError
@@ -14,6 +13,7 @@ from blogtune.judging.limits import judged_fit
 from blogtune.judging.params import CheckParams
 from blogtune.judging.probes import Paraphrase, Probe, build_probes, match
 from blogtune.judging.protocol import Judge, Verdict
+from blogtune.progress import progress
 from blogtune.records import Pair
 
 CONFIDENCE = 0.95
@@ -43,7 +43,7 @@ def measure_fitness(
     matched = match(paraphrases, pairs)
     probes = build_probes(pairs, matched, params)
     asked = judge.judge([probe.item for probe in probes])
-    verdicts = list(tqdm(asked, "judge's test", len(probes), delay=2, disable=None))
+    verdicts = list(progress(asked, desc="judge's test", unit="probes", total=len(probes)))
     _check_server(verdicts, params)
     scores = _Scores(probes, verdicts)
     right = "paraphrase" if matched else "reordered"

@@ -7,13 +7,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from blogtune.errors import UserError
 from blogtune.judging.cache import CachedJudge, open_cache
 from blogtune.judging.embedding import EmbeddingJudge
 from blogtune.judging.params import JudgeParams, OneJudge
 from blogtune.judging.protocol import Item, Judge, LanguageJudge, Verdict
+from blogtune.progress import progress
 from blogtune.records import Answer, Judgement, Second
 
 EMPTY = Verdict(similarity=0.0, beyond_question=0.0, reason="empty answer")
@@ -98,7 +98,7 @@ def _language_judge(params: OneJudge, folder: Path) -> LanguageJudge:
 
 def _verdicts(judge: Judge, items: Sequence[Item], title: str) -> Iterator[Verdict]:
     """All of one judge's verdicts, before another is asked: none waits unread for a kill."""
-    return iter(list(tqdm(judge.judge(items), title, len(items), delay=2, disable=None)))
+    return iter(list(progress(judge.judge(items), desc=title, unit="items", total=len(items))))
 
 
 def _judgement(

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import httpx
 import ollama
-from tqdm import tqdm
 
 from blogtune.errors import UserError
+from blogtune.progress import progress
 
 # What the client raises when the server is not there or is no Ollama. ConnectionError is an
 # OSError, a body that is no JSON a ValueError; JSON of another shape meets the client unprepared.
@@ -67,7 +67,7 @@ class OllamaModel:
         return next((length for length in lengths if isinstance(length, int)), None)
 
     def _pull(self) -> None:
-        with tqdm(desc=f"pull {self.name}", unit="B", unit_scale=True, disable=None) as bar:
+        with progress(desc=f"pull {self.name}", unit="B", scaled=True) as bar:
 
             def pull(client: ollama.Client) -> None:
                 for step in client.pull(self.name, stream=True):

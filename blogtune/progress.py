@@ -1,0 +1,44 @@
+"""How far a long step has come: a bar on a terminal, elsewhere a line every half minute."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+# Seconds between two lines where nothing can be drawn over.
+BETWEEN_LINES = 30.0
+LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} passed, {remaining} left{postfix}"
+
+
+class _Lines:
+    """Standard error without a terminal: what tqdm would draw over becomes lines."""
+
+    def write(self, text: str) -> None:
+        line = text.strip("\r\n ")
+        if line:
+            sys.stderr.write(f"{line}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress(
+    over: Iterable[Any] | None = None,
+    *,
+    desc: str,
+    unit: str,
+    total: int | None = None,
+    scaled: bool = False,
+    quiet: bool = False,
+) -> Any:
+    """A tqdm over `over`, or one to `update`; nothing in the first two seconds, or if `quiet`."""
+    drawn: dict[str, Any] = {"mininterval": 0.1, "unit": f" {unit}"}
+    if not sys.stderr.isatty():
+        drawn = {"mininterval": BETWEEN_LINES, "unit": unit, "file": _Lines(), "bar_format": LINE}
+    return tqdm(over, desc, total, delay=2, unit_scale=scaled, disable=quiet, **drawn)
+
+
+def say(text: str) -> None:
+    """Print a line on standard error, above the bar where there is one."""
+    tqdm.write(text, file=sys.stderr)

@@ -10,6 +10,7 @@ from blogtune.records import Pair, read_records
 from blogtune.runtime.device import compute_dtype, describe
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import together
+from blogtune.training.checkpoints import checkpoints_folder
 from blogtune.training.loop import train
 from blogtune.training.params import TrainParams
 from blogtune.training.results import write_results
@@ -30,9 +31,11 @@ def main(run: Run) -> None:
         where = f"{describe()}, processes: {group.size()}"
         click.echo(f"training on {where}: {len(pairs)} pairs, {params.iterations} iterations")
         model = load_model(BASE, compute_dtype(runtime))
-        result = train(model, pairs, validation, params, Path("checkpoints"), group)
+        result = train(model, pairs, validation, params, checkpoints_folder(), group)
         if group.rank() == 0:
             write_results(result, params, Path("models/adapter"), Path("metrics"), Path("plots"))
+            if result.checkpoints:
+                result.checkpoints.remove()
             click.echo(result.summary())
 
 

@@ -11,16 +11,24 @@ train:
   seed: 7
   iterations: 300
   batch_pairs: 8
+  accumulate_batches: 1
   max_sequence_tokens: 512
   evaluate_every: 50
   validation_pairs: 64
+  patience: null
   save_every: 100
+  keep_checkpoints: 2
   optimizer: adam
+  weight_decay: 0.0
   learning_rate: 1e-3
   schedule: cosine
   warmup_iterations: 20
+  clip_norm: null
+  trunk_cache: auto
   lora:
+    kind: lora
     layers: 8
+    targets: qkv
     rank: 8
     scale: 5.0
     dropout: 0.05
@@ -137,6 +145,12 @@ def test_a_section_cannot_be_changed_after_reading(params: Path) -> None:
             "warmup_iterations: 300",
             "train: warmup_iterations must be below iterations",
             id="keys at odds with each other",
+        ),
+        pytest.param(
+            "weight_decay: 0.0",
+            "weight_decay: 0.1",
+            "train: weight_decay is for optimizer: adamw; set it to 0.0",
+            id="a key that would have no effect",
         ),
     ],
 )

@@ -14,12 +14,11 @@ from mlx_lm.models.llama import Model, ModelArgs
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from blogtune.models.chat import open_chat
-from blogtune.models.head import put_row_head
 from blogtune.models.loading import load_model
 from blogtune.records import Pair
 from blogtune.training.examples import make_batch, make_examples
-from blogtune.training.loss import plain_loss
 from blogtune.training.params import TrainParams
+from tests.training.oracle import simple_loss
 
 WIDTH, BLOCKS, HEADS, KEY_HEADS = 64, 4, 4, 2
 START, END, STOP = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
@@ -94,17 +93,15 @@ def save_taught(base: Path, folder: Path) -> None:
     """Write `base` after training all of its weights until it knows the facts by heart."""
     model = load_model(base, mx.float32)
     examples, _ = make_examples(facts(), open_chat(model.tokenizer), 128)
-    head, batch = put_row_head(model.network), make_batch(examples)
+    batch = make_batch(examples)
     tokens = len(batch.targets)
-    head.unfreeze()
     optimizer = optimizers.Adam(learning_rate=3e-3)
-    gradients = nn.value_and_grad(model.network, lambda m: plain_loss(m, head, batch, tokens))
+    gradients = nn.value_and_grad(model.network, lambda m: simple_loss(m, batch, tokens))
     loss = mx.array(math.inf)
     while float(loss) > 0.01:
         loss, gradient = gradients(model.network)
         optimizer.update(model.network, gradient)
         mx.eval(model.network.parameters(), optimizer.state)
-    model.network.model.embed_tokens = head.inner
     model.network.set_dtype(mx.float16)
     shutil.copytree(base, folder)
     write_weights(folder, model.network)
@@ -112,19 +109,26 @@ def save_taught(base: Path, folder: Path) -> None:
 
 def train_params(**changes: Any) -> TrainParams:
     """`train` of the tests; keys of `lora` may stand among the changes."""
-    lora = {"layers": 2, "rank": 4, "scale": 5.0, "dropout": 0.1}
+    lora: dict[str, Any] = {"kind": "lora", "layers": 2, "targets": "qkv", "rank": 4}
+    lora.update({"scale": 5.0, "dropout": 0.1})
     values: dict[str, Any] = {
         "seed": 7,
         "iterations": 12,
         "batch_pairs": 3,
+        "accumulate_batches": 1,
         "max_sequence_tokens": 128,
         "evaluate_every": 4,
         "validation_pairs": 0,
+        "patience": None,
         "save_every": 6,
+        "keep_checkpoints": 2,
         "optimizer": "adam",
+        "weight_decay": 0.0,
         "learning_rate": 1e-2,
         "schedule": "cosine",
         "warmup_iterations": 2,
+        "clip_norm": None,
+        "trunk_cache": "auto",
     }
     lora.update({key: changes.pop(key) for key in list(changes) if key in lora})
     return TrainParams.model_validate({**values, **changes, "lora": lora})

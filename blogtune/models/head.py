@@ -1,5 +1,7 @@
 """The output layer, wrapped to project only the rows that someone will look at."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -8,6 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 Integers = npt.NDArray[np.int32]
+
+
+class _EnteredError(Exception):
+    """The output layer was called; `hidden` is what it was given at the chosen rows."""
+
+    def __init__(self, hidden: mx.array) -> None:
+        super().__init__()
+        self.hidden = hidden
 
 
 class RowHead(nn.Module):
@@ -19,8 +29,11 @@ class RowHead(nn.Module):
     def __init__(self, inner: Any) -> None:
         super().__init__()
         self.inner = inner
-        # None chosen: all. In a list, because an array attribute would count as a parameter.
+        # None chosen: all. In lists, because an array attribute would count as a parameter.
         self._rows: list[mx.array] = []
+        self._given: list[mx.array] = []
+        self._ends = False
+        self._goes_through = inner is not None
 
     def logits(self, network: Any, inputs: Integers, rows: Integers, cache: Any = None) -> mx.array:
         """float32 logits of the network that this is the head of, shape (rows, vocabulary).
@@ -33,6 +46,33 @@ class RowHead(nn.Module):
             logits = logits.reshape(-1, logits.shape[-1])[mx.array(rows)]
         return logits
 
+    def hidden(self, network: Any, inputs: Integers, rows: Integers) -> mx.array | None:
+        """What enters the output layer at `rows`, shape (rows, width); nothing is projected.
+
+        None where the network's output goes another way.
+        """
+        if not self._goes_through:
+            return None
+        self._rows[:] = [mx.array(rows)]
+        self._ends = True
+        try:
+            network(mx.array(inputs))
+        except _EnteredError as entered:
+            return entered.hidden
+        finally:
+            self._ends = False
+        self._goes_through = False
+        return None
+
+    @contextmanager
+    def given(self, hidden: mx.array) -> Generator[None]:
+        """While the block runs, the layer projects `hidden`, whatever the network hands it."""
+        self._given[:] = [hidden]
+        try:
+            yield
+        finally:
+            self._given.clear()
+
     def __call__(self, x: mx.array) -> mx.array:
         embeds = isinstance(self.inner, (nn.Embedding, nn.QuantizedEmbedding))
         return self.inner(x) if embeds else self.inner(self._chosen(x))
@@ -41,7 +81,12 @@ class RowHead(nn.Module):
         return self.inner.as_linear(self._chosen(x))
 
     def _chosen(self, x: mx.array) -> mx.array:
-        return x.reshape(-1, x.shape[-1])[self._rows[0]] if self._rows else x
+        if self._given:
+            return self._given[0]
+        chosen = x.reshape(-1, x.shape[-1])[self._rows[0]] if self._rows else x
+        if self._ends:
+            raise _EnteredError(chosen)
+        return chosen
 
 
 def put_row_head(network: Any) -> RowHead:

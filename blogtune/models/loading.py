@@ -18,11 +18,12 @@ UNLOADABLE = (FileNotFoundError, KeyError, RuntimeError, TypeError, ValueError)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """An mlx-lm network with its tokenizer wrapper and config.json's content."""
+    """An mlx-lm network, its tokenizer wrapper, config.json's content, and where they lie."""
 
     network: Any
     tokenizer: Any
     config: dict[str, Any]
+    folder: Path
 
 
 def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None) -> LoadedModel:
@@ -45,7 +46,7 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
         # Behind the load, which imports the model's code.
         host.use()
     network.eval()
-    return LoadedModel(network, tokenizer, config)
+    return LoadedModel(network, tokenizer, config, folder)
 
 
 def storage_dtype(folder: Path) -> mx.Dtype:

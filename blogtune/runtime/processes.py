@@ -9,6 +9,7 @@ They are joined by MLX's ring over loopback. Under `mlx.launch`, which starts th
 import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,10 +18,12 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import mlx.core as mx
+import numpy as np
 import psutil
 from mlx.utils import tree_map
 
@@ -63,7 +66,7 @@ def together(
     (`python -m ...`); they end with the block. Raises UserError when one of them fails.
     """
     if "MLX_RANK" in os.environ:
-        _end_with_the_parent()
+        _leave_stopping_to_the_parent()
         yield mx.distributed.init()
         return
     count = how_many(params, model)
@@ -75,7 +78,7 @@ def together(
         hosts = stack.enter_context(_hosts(count))
         said = stack.enter_context(tempfile.TemporaryFile())
         others = [_start(command, rank, hosts, count, said) for rank in range(1, count)]
-        stack.callback(_end, others)
+        stack.push(partial(_end, others))
         os.environ.update({"MLX_RANK": "0", "MLX_HOSTFILE": hosts})
         try:
             yield mx.distributed.init(strict=True, backend="ring")
@@ -94,6 +97,17 @@ def total(values: Any, group: mx.distributed.Group) -> Any:
         return mx.distributed.all_sum(array, group=group, stream=mx.cpu)
 
     return values if group.size() == 1 else tree_map(everyones, values)
+
+
+def from_first(data: bytes, group: mx.distributed.Group) -> bytes:
+    """The bytes that the first process brought; what the others bring does not count."""
+    if group.size() == 1:
+        return data
+    mine = np.frombuffer(data if group.rank() == 0 else b"", np.uint8)
+    length = int(total(mx.array(len(mine)), group))
+    padded = np.zeros(length, np.int32)
+    padded[: len(mine)] = mine
+    return np.asarray(total(mx.array(padded), group)).astype(np.uint8).tobytes()
 
 
 @contextmanager
@@ -131,20 +145,28 @@ def _last_line(said: IO[bytes]) -> str:
     return next((line for line in reversed(list(lines)) if line and "[ring]" not in line), "killed")
 
 
-def _end(others: "Sequence[subprocess.Popen[bytes]]") -> None:
+def _end(
+    others: "Sequence[subprocess.Popen[bytes]]", kind: type[BaseException] | None, *_: object
+) -> None:
+    """Wait for the others to end with the block; not for long where it did not end well."""
     for other in others:
         try:
-            other.wait(timeout=5)
+            other.wait(timeout=5 if kind is None or kind is RuntimeError else 0)
         except subprocess.TimeoutExpired:
             other.kill()
             other.wait()
 
 
-def _end_with_the_parent() -> None:
-    """End this process when its parent has ended, however: it would wait for it without end."""
+def _leave_stopping_to_the_parent() -> None:
+    """End this process when its parent has ended, however, and not before.
+
+    It would wait for it without end; and the parent, which saves what is done when it is told to
+    stop, would wait for this one.
+    """
     parent = os.environ.get(PARENT)
     if parent is None:
         return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == int(parent):

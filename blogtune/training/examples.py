@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -71,13 +72,29 @@ def share(batch: Batch, rank: int, processes: int) -> Batch | None:
     return make_batch(mine) if mine else None
 
 
-def epochs(examples: Sequence[Example], size: int, seed: int) -> Iterator[Batch]:
+def epochs(examples: Sequence[Example], size: int, seed: int, behind: int = 0) -> Iterator[Batch]:
     """Batches without end: every example once an epoch, neighbours in length together.
+
+    The first `behind` of them are passed over.
+    """
+    for places in islice(_orders(examples, size, seed), behind, None):
+        yield make_batch([examples[place] for place in places])
+
+
+def padding_share(examples: Sequence[Example], size: int) -> float:
+    """The share of an epoch's positions that only fill its batches up.
 
     Raises UserError when there are fewer examples than a batch holds.
     """
     if len(examples) < size:
         raise UserError(f"train.batch_pairs: {size}, but there are {len(examples)} training pairs")
+    lengths = sorted(example.tokens - 1 for example in examples)
+    batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
+    return 1 - sum(lengths) / sum(len(batch) * batch[-1] for batch in batches)
+
+
+def _orders(examples: Sequence[Example], size: int, seed: int) -> Iterator[list[int]]:
+    """The places of each batch's examples, without end."""
     random = np.random.default_rng(seed)
     while True:
         # A random order before the stable sort mixes examples of one length from epoch to epoch.
@@ -86,7 +103,7 @@ def epochs(examples: Sequence[Example], size: int, seed: int) -> Iterator[Batch]
         order = shuffled[np.argsort(tokens[shuffled], kind="stable")]
         starts = random.permutation(np.arange(0, len(order), size))
         for start in starts:
-            yield make_batch([examples[i] for i in order[start : start + size]])
+            yield order[start : start + size].tolist()
 
 
 def batches_by_length(examples: Sequence[Example], size: int) -> Iterator[Batch]:

@@ -1,24 +1,33 @@
-"""The training loop: step, evaluate, save, keep the best."""
+"""The training loop: step, evaluate, keep the best, save what a stopped run goes on from."""
 
 import math
-import sys
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from tqdm import tqdm
 
 from blogtune.errors import UserError
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import LoadedModel
+from blogtune.progress import progress, say
 from blogtune.records import Pair
+from blogtune.runtime.processes import from_first
+from blogtune.training.checkpoints import (
+    Checkpoints,
+    State,
+    fingerprint,
+    open_checkpoints,
+    others,
+    unpack,
+)
 from blogtune.training.engine import Engine
-from blogtune.training.examples import Batch, Example, epochs, make_examples
-from blogtune.training.lora import save_adapter
+from blogtune.training.examples import Batch, Example, epochs, make_examples, padding_share
 from blogtune.training.params import TrainParams
+from blogtune.training.plan import use_what_pays
 from blogtune.training.schedule import learning_rate
 
 # A recent training loss this many times the base model's validation loss is divergence.
@@ -38,15 +47,26 @@ class Evaluation:
 
 @dataclass
 class Training:
-    """What a run leaves: the best adapter, the curve, and what the metrics count."""
+    """What a run knows and leaves: the curve, the best adapter, and what the metrics count.
+
+    `losses` has one entry for each iteration done; `checkpoints` is None in all processes but the
+    first.
+    """
 
     keys: list[str]
     trainable: int
     answers_cut: int
-    base_validation_loss: float
-    best: Evaluation | None = None
-    weights: dict[str, mx.array] = field(default_factory=dict)
+    padding_share: float
+    checkpoints: Checkpoints | None
+    base_validation_loss: float = math.nan
+    losses: list[float] = field(default_factory=list)
     curve: list[Evaluation] = field(default_factory=list)
+    weights: dict[str, mx.array] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The evaluation whose adapter ships: the first of the lowest."""
+        return min(self.curve, key=lambda row: row.validation_loss, default=None)
 
     def summary(self) -> str:
         """The stage's closing line."""
@@ -55,7 +75,7 @@ class Training:
         return (
             f"{self.trainable:,} trainable parameters; validation loss "
             f"{self.base_validation_loss:.3f} -> {self.best.validation_loss:.3f} "
-            f"at iteration {self.best.iteration}{cut}"
+            f"at iteration {self.best.iteration} of {len(self.losses)}{cut}"
         )
 
 
@@ -67,11 +87,13 @@ def train(
     checkpoints: Path,
     group: mx.distributed.Group,
 ) -> Training:
-    """Train LoRA adapters on `model` (changed in place), saving every so often to `checkpoints`.
+    """Train LoRA adapters on `model` (changed in place), going on from a checkpoint that matches.
 
-    All processes of `group` come here with the same arguments, and return the same.
+    All processes of `group` come here with the same arguments, and return the same. The caller
+    removes the result's checkpoints when it has written what it wants to keep.
 
-    Raises UserError when a setting fits neither model nor data, or when the loss diverges.
+    Raises UserError when a setting fits neither model nor data, or when the loss diverges, and
+    KeyboardInterrupt, with the last iteration saved, when it is stopped.
     """
     chat = open_chat(model.tokenizer)
     examples, cut = make_examples(train_pairs, chat, params.max_sequence_tokens)
@@ -79,13 +101,22 @@ def train(
     validation, validation_cut = make_examples(chosen, chat, params.max_sequence_tokens)
     mx.random.seed(params.seed)
     engine = Engine(model.network, params, group)
-    # Dropout must not be the same in each process.
-    mx.random.seed(params.seed + group.rank())
-    _prepare(engine, examples, validation)
-    cuts = cut + validation_cut
-    run = Training(engine.keys, engine.trainable, cuts, engine.validate(validation))
-    batches = epochs(examples, params.batch_pairs, params.seed)
-    _iterate(engine, batches, validation, run, checkpoints)
+    # Refused before the model's files are read and hashed.
+    padding = padding_share(examples, params.batch_pairs)
+    store = _open(model.folder, [*examples, *validation], params, checkpoints, group)
+    run = Training(engine.keys, engine.trainable, cut + validation_cut, padding, store)
+    try:
+        saved = _saved(store, group)
+        if saved is not None:
+            _go_on(run, engine, saved)
+        use_what_pays(engine, examples, validation, checkpoints, len(run.losses))
+        if saved is None:
+            run.base_validation_loss = engine.validate(validation)
+        _iterate(engine, examples, validation, run)
+    except BaseException:
+        if store:
+            store.release()
+        raise
     return run
 
 
@@ -97,66 +128,131 @@ def _choose(pairs: Sequence[Pair], params: TrainParams) -> Sequence[Pair]:
     return [pairs[i] for i in sorted(order[: params.validation_pairs])]
 
 
-def _prepare(engine: Engine, examples: list[Example], validation: list[Example]) -> None:
-    params = engine.params
-    trial = next(epochs(examples, params.batch_pairs, params.seed))
-    evaluations = 1 + math.ceil(params.iterations / params.evaluate_every)
-    passes = params.iterations * params.batch_pairs + evaluations * len(validation)
-    engine.use_trunk([*examples, *validation], trial, passes)
+def _open(
+    model: Path,
+    examples: Sequence[Example],
+    params: TrainParams,
+    root: Path,
+    group: mx.distributed.Group,
+) -> Checkpoints | None:
+    """The first process's checkpoints; it also says which others lie there unused."""
+    if group.rank() > 0:
+        return None
+    settings = f"{params.model_dump_json()} {group.size()}"
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    marks = fingerprint(model, examples, settings, sources)
+    for line in others(root, marks):
+        say(line)
+    return open_checkpoints(root, marks, params.keep_checkpoints)
+
+
+def _saved(store: Checkpoints | None, group: mx.distributed.Group) -> State | None:
+    """The newest checkpoint, which the first process reads for all."""
+    packed = from_first(store.latest() if store else b"", group)
+    return unpack(packed) if packed else None
+
+
+def _go_on(run: Training, engine: Engine, saved: State) -> None:
+    engine.restore(saved.adapter, saved.optimizer)
+    run.base_validation_loss = saved.progress["base_validation_loss"]
+    run.losses = list(saved.progress["losses"])
+    run.curve = [Evaluation(**row) for row in saved.progress["curve"]]
+    run.weights = saved.best
+    if run.checkpoints:
+        say(f"going on from iteration {saved.iteration}, saved in {run.checkpoints.folder}")
 
 
 def _iterate(
-    engine: Engine,
-    batches: Iterator[Batch],
-    validation: list[Example],
-    run: Training,
-    checkpoints: Path,
+    engine: Engine, examples: list[Example], validation: list[Example], run: Training
 ) -> None:
     params = engine.params
-    losses: list[float] = []
-    recent: deque[float] = deque(maxlen=RECENT)
-    with tqdm(total=params.iterations, desc="train", unit="step", disable=engine.quiet) as bar:
-        for iteration in range(1, params.iterations + 1):
-            batch = next(batches)
-            rate = learning_rate(params, iteration)
-            loss = engine.step(batch, rate)
-            recent.append(loss)
-            _check(recent, run.base_validation_loss, iteration, batch, checkpoints)
-            losses.append(loss)
-            if iteration % params.evaluate_every == 0 or iteration == params.iterations:
-                mean = float(np.mean(losses))
-                row = Evaluation(iteration, mean, engine.validate(validation), rate)
-                _keep(row, engine, run)
-                losses.clear()
-            if iteration % params.save_every == 0 and engine.group.rank() == 0:
-                folder = checkpoints / f"{iteration:07d}"
-                save_adapter(folder, engine.weights(), params.lora, engine.keys)
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            bar.update()
+    batches = _steps(examples, params, len(run.losses))
+    state = _state(engine, run)
+    shown = progress(
+        desc="train", unit="steps", total=params.iterations, quiet=engine.group.rank() > 0
+    )
+    try:
+        with shown as bar:
+            bar.update(len(run.losses))
+            while len(run.losses) < params.iterations and not _stopped_early(run, params):
+                _iteration(engine, next(batches), validation, run)
+                state = _state(engine, run)
+                if state.iteration % params.save_every == 0:
+                    _save(engine, run, state)
+                best = f"{run.best.validation_loss:.3f}" if run.best else "none yet"
+                bar.set_postfix_str(f"loss {run.losses[-1]:.3f}, best {best}", refresh=False)
+                bar.update()
+    except KeyboardInterrupt:
+        _save(engine, run, state)
+        say(f"stopped behind iteration {state.iteration}, which is saved")
+        raise
 
 
-def _keep(row: Evaluation, engine: Engine, run: Training) -> None:
-    run.curve.append(row)
-    if run.best is None or row.validation_loss < run.best.validation_loss:
-        run.best, run.weights = row, engine.weights()
-    if engine.group.rank() > 0:
-        return
-    tqdm.write(
+def _steps(examples: list[Example], params: TrainParams, done: int) -> Iterator[tuple[Batch, ...]]:
+    """The batches of each step to come, `done` of them being behind."""
+    batches = epochs(examples, params.batch_pairs, params.seed, done * params.accumulate_batches)
+    while True:
+        yield tuple(islice(batches, params.accumulate_batches))
+
+
+def _iteration(
+    engine: Engine, batches: Sequence[Batch], validation: list[Example], run: Training
+) -> None:
+    params, iteration = engine.params, len(run.losses) + 1
+    rate = learning_rate(params, iteration)
+    loss = engine.step(batches, iteration, rate)
+    _check([*run.losses, loss][-RECENT:], run, batches)
+    run.losses.append(loss)
+    if iteration % params.evaluate_every == 0 or iteration == params.iterations:
+        since = run.curve[-1].iteration if run.curve else 0
+        mean = float(np.mean(run.losses[since:]))
+        row = Evaluation(iteration, mean, engine.validate(validation), rate)
+        run.curve.append(row)
+        if run.best is row:
+            run.weights = engine.weights()
+        if run.checkpoints:
+            say(_line(row))
+
+
+def _line(row: Evaluation) -> str:
+    return (
         f"  iteration {row.iteration}: train loss {row.train_loss:.3f}, "
-        f"validation loss {row.validation_loss:.3f}, best {run.best.validation_loss:.3f}",
-        file=sys.stderr,
+        f"validation loss {row.validation_loss:.3f}"
     )
 
 
-def _check(
-    recent: deque[float], base_loss: float, iteration: int, batch: Batch, checkpoints: Path
-) -> None:
+def _stopped_early(run: Training, params: TrainParams) -> bool:
+    """Whether the last `patience` evaluations were no better than one before them."""
+    if params.patience is None or run.best is None:
+        return False
+    return len(run.curve) - 1 - run.curve.index(run.best) >= params.patience
+
+
+def _state(engine: Engine, run: Training) -> State:
+    """What is known now. MLX's arrays never change, so nothing is copied but their names."""
+    known: dict[str, Any] = {
+        "base_validation_loss": run.base_validation_loss,
+        "losses": list(run.losses),
+        "curve": [asdict(row) for row in run.curve],
+    }
+    weights, optimizer = engine.weights(), engine.optimizer_state()
+    return State(len(run.losses), known, weights, optimizer, dict(run.weights))
+
+
+def _save(engine: Engine, run: Training, state: State) -> None:
+    if run.checkpoints and state.iteration > 0:
+        run.checkpoints.save(state, engine.params.lora, engine.keys)
+
+
+def _check(recent: Sequence[float], run: Training, batches: Sequence[Batch]) -> None:
     """Stop at a loss that is not a number, or one that has left the base model far behind."""
-    diverged = len(recent) == RECENT and float(np.mean(recent)) > DIVERGED * base_loss
+    limit = DIVERGED * run.base_validation_loss
+    diverged = len(recent) == RECENT and float(np.mean(recent)) > limit
     if math.isfinite(recent[-1]) and not diverged:
         return
-    pairs = ", ".join(example.id for example in batch.examples)
+    pairs = ", ".join(example.id for batch in batches for example in batch.examples)
+    kept = f" (adapters saved before it: {run.checkpoints.folder})" if run.checkpoints else ""
     raise UserError(
-        f"training diverged at iteration {iteration}: loss {recent[-1]:.3f} on pairs {pairs}; "
-        f"lower train.learning_rate or train.lora.scale (adapters saved before it: {checkpoints}/)"
+        f"training diverged at iteration {len(run.losses) + 1}: loss {recent[-1]:.3f} on pairs "
+        f"{pairs}; lower train.learning_rate or train.lora.scale{kept}"
     )

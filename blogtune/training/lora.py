@@ -1,7 +1,9 @@
-"""Puts mlx-lm's LoRA layers on query, key and value of a network's top blocks, and counts them.
+"""Puts mlx-lm's LoRA layers on linear layers of a network's top blocks, and counts them.
 
 LoRA adds scale * (x A) B to a frozen linear layer (Hu et al. 2021, arXiv 2106.09685): A has
-inputs x rank numbers and B rank x outputs, so a layer trains rank * (inputs + outputs).
+inputs x rank numbers and B rank x outputs, so a layer trains rank * (inputs + outputs). On a
+quantized layer that is QLoRA (Dettmers et al. 2023, arXiv 2305.14314). DoRA also trains the length
+of each of the layer's outputs' weights (Liu et al. 2024, arXiv 2402.09353): outputs more.
 """
 
 from pathlib import Path
@@ -26,35 +28,53 @@ QUERY_KEY_VALUE = (
 )
 
 
-def target_keys(network: Any) -> list[str]:
-    """The paths inside a block of its query, key and value layers, such as "self_attn.q_proj".
+def target_keys(network: Any, targets: str | list[str]) -> list[str]:
+    """The paths inside a block of the layers to adapt, such as "self_attn.q_proj".
 
-    Raises UserError when the architecture names them in no known way.
+    `targets` is "qkv" (query, key and value, as the architecture names them), "all" (every linear
+    layer of a block), or last parts of the paths. Raises UserError for what the blocks have not.
     """
     linear = (nn.Linear, nn.QuantizedLinear)
-    found = {
-        path.rsplit(".", 1)[-1]: path
-        for path, module in network.layers[-1].named_modules()
-        if isinstance(module, linear)
-    }
+    modules = network.layers[-1].named_modules()
+    paths = sorted(path for path, module in modules if isinstance(module, linear))
+    found = {path.rsplit(".", 1)[-1]: path for path in paths}
+    if targets == "all":
+        return paths
+    if targets == "qkv":
+        return _query_key_value(found)
+    missing = [name for name in targets if name not in found]
+    if missing or not targets:
+        raise UserError(
+            f"train.lora.targets: {', '.join(missing) or 'none named'}, but the model's blocks "
+            f"have {', '.join(sorted(found))}; name some of those, or take qkv or all"
+        )
+    return [found[name] for name in targets]
+
+
+def _query_key_value(found: dict[str, str]) -> list[str]:
     for names in QUERY_KEY_VALUE:
         if all(name in found for name in names):
             return [found[name] for name in names]
     raise UserError(
         f"model: no query, key and value layers found among {', '.join(sorted(found))}; "
-        "this architecture cannot be adapted"
+        "name the layers to adapt in train.lora.targets"
     )
 
 
 def expected_parameters(network: Any, params: LoraParams) -> int:
-    """How many numbers will be trained: rank * (inputs + outputs) over all targets."""
-    keys = set(target_keys(network))
-    return sum(
-        params.rank * sum(_shape(module))
+    """How many numbers will be trained: rank * (inputs + outputs) over all targets.
+
+    With DoRA one more for each output.
+    """
+    keys = set(target_keys(network, params.targets))
+    shapes = [
+        _shape(module)
         for block in _top_blocks(network, params)
         for path, module in block.named_modules()
         if path in keys
-    )
+    ]
+    lengths = sum(outputs for outputs, _ in shapes) if params.kind == "dora" else 0
+    return params.rank * sum(map(sum, shapes)) + lengths
 
 
 def apply_lora(network: Any, params: LoraParams) -> int:
@@ -65,7 +85,8 @@ def apply_lora(network: Any, params: LoraParams) -> int:
     """
     expected = expected_parameters(network, params)
     network.freeze()
-    linear_to_lora_layers(network, params.layers, lora_config(network, params))
+    config = lora_config(network, params)
+    linear_to_lora_layers(network, params.layers, config, use_dora=params.kind == "dora")
     arrays: dict[str, mx.array] = dict(tree_flatten(network.trainable_parameters()))
     trainable = sum(array.size for array in arrays.values())
     if trainable != expected:
@@ -81,7 +102,7 @@ def lora_config(network: Any, params: LoraParams) -> dict[str, Any]:
         "rank": params.rank,
         "scale": params.scale,
         "dropout": params.dropout,
-        "keys": target_keys(network),
+        "keys": target_keys(network, params.targets),
     }
 
 
@@ -90,13 +111,23 @@ def save_adapter(
 ) -> None:
     """Write mlx-lm's adapter folder, which `mlx_lm.generate --adapter-path` loads."""
     with atomic_folder(folder) as temporary:
-        mx.save_safetensors(str(temporary / "adapters.safetensors"), weights)
-        config = {
-            "fine_tune_type": "lora",
-            "num_layers": params.layers,
-            "lora_parameters": {**params.model_dump(exclude={"layers"}), "keys": keys},
-        }
-        write_json(temporary / "adapter_config.json", config)
+        write_adapter(temporary, weights, params, keys)
+
+
+def write_adapter(
+    folder: Path, weights: dict[str, mx.array], params: LoraParams, keys: list[str]
+) -> None:
+    """Write its files into an existing folder."""
+    # The order of the names is the order in the file.
+    ordered = dict(sorted(weights.items()))
+    mx.save_safetensors(str(folder / "adapters.safetensors"), ordered)
+    numbers = params.model_dump(include={"rank", "scale", "dropout"})
+    config = {
+        "fine_tune_type": params.kind,
+        "num_layers": params.layers,
+        "lora_parameters": {**numbers, "keys": keys},
+    }
+    write_json(folder / "adapter_config.json", config)
 
 
 def _top_blocks(network: Any, params: LoraParams) -> list[Any]:

@@ -34,4 +34,5 @@ def _metrics(training: Training) -> dict[str, float]:
         "last_validation_loss": round(last.validation_loss, 6),
         "last_train_loss": round(last.train_loss, 6),
         "answers_cut": training.answers_cut,
+        "padding_share": round(training.padding_share, 4),
     }

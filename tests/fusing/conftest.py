@@ -15,7 +15,7 @@ from tests import tiny
 def make_adapter(base: Path, folder: Path, seed: int = 5) -> Path:
     """Write an adapter of random numbers that bends the model but does not break it."""
     network = load_model(base, mx.float32).network
-    params, keys = tiny.train_params().lora, target_keys(network)
+    params, keys = tiny.train_params().lora, target_keys(network, "qkv")
     apply_lora(network, params)
     mx.random.seed(seed)
     weights = {

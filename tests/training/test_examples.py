@@ -16,6 +16,7 @@ from blogtune.training.examples import (
     epochs,
     make_batch,
     make_examples,
+    padding_share,
 )
 from tests import tiny
 
@@ -143,8 +144,25 @@ def test_a_batch_holds_neighbours_in_length() -> None:
 
 def test_fewer_examples_than_a_batch_holds_are_refused() -> None:
     with pytest.raises(UserError) as caught:
-        next(epochs(made([(1, 1)] * 3), 4, seed=0))
+        padding_share(made([(1, 1)] * 3), 4)
     assert str(caught.value) == "train.batch_pairs: 4, but there are 3 training pairs"
+
+
+def test_the_share_of_padding_is_that_of_an_epochs_batches() -> None:
+    examples = made([(1, 2), (2, 1), (3, 2), (1, 2), (2, 5)])
+    seen = list(islice(epochs(examples, 2, seed=0), 3))
+    positions = sum(batch.inputs.size for batch in seen)
+    read = sum(example.tokens - 1 for example in examples)
+    assert padding_share(examples, 2) == pytest.approx(1 - read / positions)
+    assert padding_share(examples, 1) == 0
+
+
+@pytest.mark.parametrize("behind", [1, 7, 20])
+def test_batches_go_on_where_they_were_left(behind: int) -> None:
+    examples = made([(1 + row % 5, 1 + row % 7) for row in range(30)])
+    whole = [batch.examples for batch in islice(epochs(examples, 4, 7), 30)]
+    rest = [batch.examples for batch in islice(epochs(examples, 4, 7, behind), 30 - behind)]
+    assert rest == whole[behind:]
 
 
 @given(lengths=LENGTHS, size=st.integers(1, 9))

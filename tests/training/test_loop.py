@@ -9,14 +9,13 @@ from mlx_lm.utils import load
 
 from blogtune.errors import UserError
 from blogtune.models.chat import open_chat
-from blogtune.models.head import put_row_head
 from blogtune.models.loading import load_model
 from blogtune.records import Pair
 from blogtune.training.examples import Batch, make_batch, make_examples
 from blogtune.training.loop import Training, train
-from blogtune.training.loss import plain_loss
 from blogtune.training.results import write_results
 from tests import tiny
+from tests.training.oracle import simple_loss
 
 VALIDATION = [
     tiny.pair("v0", "What is the rank of an adapter?", "Eight."),
@@ -43,6 +42,8 @@ def run(tiny_folder: Path, tmp_path: Path) -> Run:
         model = load_model(base, mx.float32)
         result = train(model, pairs, validation, params, where / "checkpoints", tiny.ALONE)
         write_results(result, params, where / "adapter", where, where)
+        assert result.checkpoints
+        result.checkpoints.remove()
         return result
 
     return run
@@ -62,11 +63,10 @@ def test_one_seed_gives_the_same_bytes_and_another_seed_others(run: Run, tmp_pat
         run(folder, seed=seed)
     one, two, other = (contents(tmp_path / folder) for folder in ("one", "two", "other"))
     assert one == two
-    names = {"adapter/adapters.safetensors", "adapter/adapter_config.json", "training.csv"}
-    checkpoints = {f"checkpoints/{n:07d}/adapters.safetensors" for n in (6, 12)}
-    assert names | checkpoints <= one.keys() == other.keys()
-    for name in ("adapter/adapters.safetensors", *checkpoints):
-        assert one[name] != other[name]
+    name = "adapter/adapters.safetensors"
+    files = {name, "adapter/adapter_config.json", "training.csv", "training.json"}
+    assert one.keys() == other.keys() == files
+    assert one[name] != other[name]
 
 
 def test_the_loss_goes_down_on_what_can_be_learned(run: Run) -> None:
@@ -89,7 +89,7 @@ def test_the_best_checkpoint_ships_and_is_the_lowest_of_the_curve(
     network = load(str(taught_folder), adapter_path=str(tmp_path / "run" / "adapter"))[0]
     network.set_dtype(mx.float32)
     batch = batch_of(tiny.facts(), taught_folder)
-    loss = plain_loss(network, put_row_head(network), batch, len(batch.targets))
+    loss = simple_loss(network, batch, len(batch.targets))
     assert float(loss) == pytest.approx(result.best.validation_loss, rel=1e-4)
 
 
@@ -97,7 +97,7 @@ def test_the_first_loss_is_the_base_models(run: Run, tiny_folder: Path) -> None:
     result = run()
     network = load_model(tiny_folder, mx.float32).network
     batch = batch_of(VALIDATION, tiny_folder)
-    loss = plain_loss(network, put_row_head(network), batch, len(batch.targets))
+    loss = simple_loss(network, batch, len(batch.targets))
     assert result.base_validation_loss == pytest.approx(float(loss), rel=1e-5)
 
 
@@ -127,8 +127,6 @@ def test_the_curve_and_the_metrics_say_what_happened(run: Run, tmp_path: Path) -
     assert [float(line.split(",")[2]) for line in lines[1:]] == [
         pytest.approx(row.validation_loss, rel=1e-5) for row in result.curve
     ]
-    saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert saved == ["0000003", "0000006", "0000009"]
     narrow = tiny.WIDTH * tiny.KEY_HEADS // tiny.HEADS
     count = 2 * 4 * (2 * tiny.WIDTH + 2 * (tiny.WIDTH + narrow))
     assert f'"trainable_parameters": {count}' in (tmp_path / "run" / "training.json").read_text()
@@ -164,10 +162,10 @@ def test_a_diverging_loss_stops_the_run_and_names_step_and_pairs(
 ) -> None:
     with pytest.raises(UserError) as caught:
         run(base=taught_folder, validation=tiny.facts(), learning_rate=rate, warmup_iterations=0)
-    checkpoints = tmp_path / "run" / "checkpoints"
+    (checkpoints,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert caught.match(
         rf"^training diverged at {when} on pairs f\d, f\d, f\d; lower train\.learning_rate or "
-        rf"train\.lora\.scale \(adapters saved before it: {checkpoints}/\)$"
+        rf"train\.lora\.scale \(adapters saved before it: {checkpoints}\)$"
     )
     assert not (tmp_path / "run" / "adapter").exists()
 

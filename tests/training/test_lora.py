@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlx.core as mx
 import pytest
@@ -38,8 +38,13 @@ PHI3_MINI = {
 }
 
 
-def lora(layers: int = 2, rank: int = 4) -> LoraParams:
-    return LoraParams(layers=layers, rank=rank, scale=5.0, dropout=0.1)
+def lora(
+    layers: int = 2,
+    rank: int = 4,
+    kind: Literal["lora", "dora"] = "lora",
+    targets: Literal["qkv", "all"] | list[str] = "qkv",
+) -> LoraParams:
+    return LoraParams(kind=kind, layers=layers, targets=targets, rank=rank, scale=5.0, dropout=0.1)
 
 
 class Block(nn.Module):
@@ -103,24 +108,53 @@ def test_only_query_key_and_value_of_the_top_blocks_are_adapted() -> None:
     ],
 )
 def test_each_architecture_has_its_own_names(name: str, keys: list[str]) -> None:
-    assert target_keys(build(name)) == keys
+    assert target_keys(build(name), "qkv") == keys
 
 
+def test_other_layers_are_named_by_the_last_part_of_their_paths() -> None:
+    network = tiny.network()
+    paths = ["mlp.down_proj", "mlp.gate_proj", "mlp.up_proj"]
+    paths += [f"self_attn.{name}_proj" for name in "koqv"]
+    assert target_keys(network, "all") == paths
+    assert target_keys(network, ["o_proj", "up_proj"]) == ["self_attn.o_proj", "mlp.up_proj"]
+    # 4 * (64 + 64) and 4 * (64 + 128) in each of two blocks.
+    assert apply_lora(network, lora(targets=["o_proj", "up_proj"])) == 2 * (512 + 768)
+
+
+@pytest.mark.parametrize(("targets", "said"), [(["q_proj", "wo"], "wo"), ([], "none named")])
+def test_layers_that_are_not_there_are_refused(targets: list[str], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        apply_lora(tiny.network(), lora(targets=targets))
+    assert str(caught.value) == (
+        f"train.lora.targets: {said}, but the model's blocks have down_proj, gate_proj, k_proj, "
+        "o_proj, q_proj, up_proj, v_proj; name some of those, or take qkv or all"
+    )
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
 @pytest.mark.parametrize("name", NAMES)
-def test_fresh_adapters_change_nothing(name: str) -> None:
+def test_fresh_adapters_change_nothing(name: str, kind: Literal["lora", "dora"]) -> None:
     network = build(name)
     network.eval()
     tokens = mx.array([[5, 6, 7]])
     before = network(tokens)
-    apply_lora(network, lora())
-    assert mx.array_equal(network(tokens), before)
+    apply_lora(network, lora(kind=kind))
+    # DoRA divides by the length that it multiplies with.
+    assert mx.allclose(network(tokens), before, rtol=0, atol=1e-5 if kind == "dora" else 0)
 
 
-def test_a_quantized_network_counts_like_a_float_one() -> None:
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_a_quantized_network_counts_like_a_float_one(kind: Literal["lora", "dora"]) -> None:
     network = tiny.network()
-    expected = expected_parameters(network, lora())
+    expected = expected_parameters(network, lora(kind=kind))
     nn.quantize(network, group_size=32, bits=4)
-    assert apply_lora(network, lora()) == expected
+    assert apply_lora(network, lora(kind=kind)) == expected
+
+
+def test_dora_trains_one_number_more_for_each_output() -> None:
+    narrow = tiny.WIDTH * tiny.KEY_HEADS // tiny.HEADS
+    ordinary = expected_parameters(tiny.network(), lora())
+    assert apply_lora(tiny.network(), lora(kind="dora")) == ordinary + 2 * (tiny.WIDTH + 2 * narrow)
 
 
 def test_a_network_without_query_key_and_value_is_refused() -> None:
@@ -128,7 +162,7 @@ def test_a_network_without_query_key_and_value_is_refused() -> None:
         apply_lora(Strange(), lora())
     assert str(caught.value) == (
         "model: no query, key and value layers found among mixer, out; "
-        "this architecture cannot be adapted"
+        "name the layers to adapt in train.lora.targets"
     )
 
 

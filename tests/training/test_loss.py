@@ -9,11 +9,20 @@ from mlx.utils import tree_flatten
 from scipy.special import log_softmax
 
 from blogtune.models.head import put_row_head
-from blogtune.training.examples import Batch, Example, make_batch
+from blogtune.training import loss as losses
+from blogtune.training.examples import Example, make_batch
 from blogtune.training.lora import apply_lora
-from blogtune.training.loss import cross_entropy, host_loss, plain_loss, row_logits, total_loss
+from blogtune.training.loss import (
+    PieceLoss,
+    answer_loss,
+    answer_loss_value,
+    cross_entropy,
+    host_loss,
+    plain_loss,
+)
 from tests import tiny
 from tests.training.architectures import NAMES, build
+from tests.training.oracle import full_logits, simple_loss
 
 BATCH = make_batch(
     [
@@ -21,12 +30,6 @@ BATCH = make_batch(
         Example("b", [1, 5, 6, 7, 20, 21, 33, 40, 41], [8, 9, 3, 4, 2]),
     ]
 )
-
-
-def full_logits(network: object, batch: Batch) -> mx.array:
-    """What the untouched network says at the batch's rows."""
-    logits = network(mx.array(batch.inputs)).astype(mx.float32)  # type: ignore[operator]
-    return logits.reshape(-1, logits.shape[-1])[mx.array(batch.rows)]
 
 
 def reference(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int32]) -> npt.NDArray:
@@ -48,7 +51,6 @@ def test_cross_entropy_and_its_gradient_are_those_of_float64(
     kept = logits.copy()
     loss, gradient = cross_entropy(logits, targets)
     assert loss == pytest.approx(-reference(logits, targets).sum(), rel=1e-5, abs=1e-5)
-    assert total_loss(logits, targets) == loss
     expected = np.exp(log_softmax(logits.astype(np.float64), axis=1))
     expected[np.arange(rows), targets] -= 1.0
     np.testing.assert_allclose(gradient, expected, atol=1e-5)
@@ -70,7 +72,7 @@ def test_a_row_head_gives_the_full_logits_at_its_rows(name: str) -> None:
     network.eval()
     expected = full_logits(network, BATCH)
     head = put_row_head(network)
-    logits = row_logits(network, head, BATCH)
+    logits = head.logits(network, BATCH.inputs, BATCH.rows)
     assert logits.shape == (len(BATCH.targets), 320)
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
@@ -81,8 +83,9 @@ def test_a_row_head_works_on_other_rows_each_time(tied: bool) -> None:
     expected = full_logits(network, BATCH)
     head = put_row_head(network)
     other = make_batch([Example("c", [1, 2, 3], [4])])
-    assert row_logits(network, head, other).shape[0] == 1
-    np.testing.assert_allclose(row_logits(network, head, BATCH), expected, atol=1e-5)
+    assert head.logits(network, other.inputs, other.rows).shape[0] == 1
+    logits = head.logits(network, BATCH.inputs, BATCH.rows)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "apart"])
@@ -94,17 +97,28 @@ def test_a_row_head_adds_nothing_to_train(tied: bool) -> None:
     assert sum(array.size for _, array in trained) == expected
 
 
+@pytest.fixture(params=[1, 3, 128], ids=lambda rows: f"{rows} rows at a time")
+def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "ROWS", request.param)
+
+
+@pytest.mark.usefixtures("rows")
+@pytest.mark.parametrize("of_piece", [host_loss, plain_loss])
 @pytest.mark.parametrize("name", NAMES)
-def test_host_loss_is_plain_loss_in_value_and_gradient(name: str) -> None:
+def test_the_loss_in_pieces_is_the_simple_one_in_value_and_gradient(
+    name: str, of_piece: PieceLoss
+) -> None:
     network = build(name)
     apply_lora(network, tiny.train_params(dropout=0.0).lora)
     spread_adapters(network)
+    simple, expected = nn.value_and_grad(network, lambda m: simple_loss(m, BATCH, 5))(network)
     head = put_row_head(network)
-    (plain, expected), (host, gradients) = (
-        nn.value_and_grad(network, lambda m, loss=loss: loss(m, head, BATCH, 5))(network)
-        for loss in (plain_loss, host_loss)
-    )
-    assert float(host) == pytest.approx(float(plain), rel=1e-5)
+    loss, gradients = nn.value_and_grad(
+        network, lambda m: answer_loss(m, head, BATCH, 5, of_piece)
+    )(network)
+    assert float(loss) == pytest.approx(float(simple), rel=1e-5)
+    value = answer_loss_value(network, head, BATCH, of_piece)
+    assert value / 5 == pytest.approx(float(simple), rel=1e-5)
     flat = dict(tree_flatten(expected))
     largest = max(float(mx.abs(array).max()) for array in flat.values())
     assert largest > 0
@@ -115,8 +129,19 @@ def test_host_loss_is_plain_loss_in_value_and_gradient(name: str) -> None:
 def test_the_loss_is_over_answer_tokens_alone() -> None:
     network = tiny.network()
     expected = -reference(np.asarray(full_logits(network, BATCH)), BATCH.targets).sum() / 5
-    head = put_row_head(network)
-    assert float(plain_loss(network, head, BATCH, 5)) == pytest.approx(expected, rel=1e-5)
+    assert float(simple_loss(network, BATCH, 5)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_never_are_there_more_logits_than_a_piece_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "ROWS", 2)
+    network, seen = tiny.network(), list[tuple[int, ...]]()
+
+    def of_piece(logits: mx.array, targets: npt.NDArray[np.int32]) -> mx.array:
+        seen.append(logits.shape)
+        return plain_loss(logits, targets)
+
+    answer_loss_value(network, put_row_head(network), BATCH, of_piece)
+    assert [rows for rows, _ in seen] == [2, 2, 2, 2]
 
 
 def spread_adapters(network: nn.Module) -> None:

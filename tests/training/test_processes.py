@@ -28,7 +28,9 @@ from tests import tiny
 base, out, processes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 # Batches of 4, 4 and 1: the last leaves nothing for the second process.
 pairs = [tiny.pair(f"p{n}", f"What is {'very ' * (n % 5)}{n}?", f"It is {n}.") for n in range(9)]
-params = tiny.train_params(batch_pairs=4, dropout=0.0, iterations=7, evaluate_every=1)
+params = tiny.train_params(
+    batch_pairs=4, dropout=0.0, iterations=7, evaluate_every=1, learning_rate=2e-3
+)
 asked = AnswerParams(split="test", max_tokens=9, batch_questions=8)
 runtime = RuntimeParams(dtype="float32", processes=processes)
 with together(runtime, base, ["program", *sys.argv[1:]]) as group:

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -6,9 +7,11 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.models.llama import LlamaModel, Model
 
+from blogtune.training.blocks import StandIn
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, Example, make_batch
-from blogtune.training.trunk import Trunk, pays
+from blogtune.training.plan import use_what_pays
+from blogtune.training.trunk import Place, Trunk, trunk_bytes
 from tests import tiny
 from tests.training.architectures import NAMES, build
 
@@ -35,7 +38,7 @@ def engine(network: Any, **changes: Any) -> Engine:
 
 
 def loss_and_gradients(made: Engine, trunk: Trunk | None, batch: Batch) -> dict[str, Any]:
-    value, gradients = made._gradients(made.loss, trunk, batch)
+    value, gradients = made.gradients(batch, len(batch.targets), trunk)
     return {"loss": np.float32(value), **dict(tree_flatten(gradients))}
 
 
@@ -48,13 +51,17 @@ def assert_same(got: dict[str, Any], expected: dict[str, Any], tolerance: float)
         np.testing.assert_allclose(got[name], value, atol=limit, rtol=0, err_msg=name)
 
 
+@pytest.mark.parametrize("place", ["memory", "disk"])
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("name", NAMES)
-def test_loss_and_gradients_are_the_same_with_the_trunk(name: str, batch: Batch) -> None:
+def test_loss_and_gradients_are_the_same_with_the_trunk(
+    name: str, batch: Batch, place: Place, tmp_path: Path
+) -> None:
     made = engine(build(name))
     expected = loss_and_gradients(made, None, batch)
     trunk = Trunk(made.network, 2, tiny.ALONE)
-    assert list(trunk.compute(EXAMPLES, 2)) == [2, 1]
+    assert list(trunk.compute(EXAMPLES, 2, place, tmp_path)) == [2, 1]
+    assert list(tmp_path.iterdir()) == []
     assert_same(loss_and_gradients(made, trunk, batch), expected, 1e-4)
 
 
@@ -62,7 +69,7 @@ def test_the_trunk_keeps_the_type_that_the_network_computes_in() -> None:
     network = tiny.network()
     network.set_dtype(mx.bfloat16)
     trunk = Trunk(network, 2, tiny.ALONE)
-    list(trunk.compute(EXAMPLES, 3))
+    list(trunk.compute(EXAMPLES, 3, "memory", Path()))
     tokens = mx.array(make_batch(EXAMPLES).inputs)
     expected = network(tokens)
     with trunk.standing_in(make_batch(EXAMPLES)):
@@ -75,11 +82,21 @@ def test_the_trunk_keeps_the_type_that_the_network_computes_in() -> None:
 
 def test_the_trunk_holds_one_state_for_each_token_that_is_read() -> None:
     trunk = Trunk(tiny.network(), 1, tiny.ALONE)
-    list(trunk.compute(EXAMPLES, 3))
-    shapes = {name: state.shape for name, state in trunk.states.items()}
-    assert shapes == {e.id: (e.tokens - 1, tiny.WIDTH) for e in EXAMPLES}
-    # Copies: a view would hold the whole padded batch in memory.
-    assert all(state.base is None for state in trunk.states.values())
+    list(trunk.compute(EXAMPLES, 3, "memory", Path()))
+    positions = sum(example.tokens - 1 for example in EXAMPLES)
+    assert trunk.states.shape == (positions, tiny.WIDTH)
+    assert trunk.states.nbytes == trunk_bytes(trunk.network, EXAMPLES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_above_the_trunk_is_not_computed_for_it(name: str) -> None:
+    network = build(name)
+    trunk = Trunk(network, 2, tiny.ALONE)
+    called: list[int] = []
+    for number, block in enumerate(trunk.blocks):
+        trunk.blocks[number] = Counting(block, number, called)
+    list(trunk.compute(EXAMPLES, 3, "memory", Path()))
+    assert called == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2"], ids=["its own list", "a copied list"])
@@ -87,7 +104,7 @@ def test_the_blocks_come_back_also_after_an_error(name: str) -> None:
     network = build(name)
     blocks = list(network.layers)
     trunk = Trunk(network, 2, tiny.ALONE)
-    list(trunk.compute(EXAMPLES, 3))
+    list(trunk.compute(EXAMPLES, 3, "memory", Path()))
     assert all(a is b for a, b in zip(network.layers, blocks, strict=True))
 
     def interrupt() -> None:
@@ -100,23 +117,16 @@ def test_the_blocks_come_back_also_after_an_error(name: str) -> None:
     assert all(a is b for a, b in zip(network.layers, blocks, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("layers", "passes", "examples", "expected"),
-    [
-        pytest.param(2, 100, EXAMPLES, True, id="many passes over few examples"),
-        pytest.param(2, 3, EXAMPLES, False, id="each is seen once"),
-        pytest.param(4, 100, EXAMPLES, False, id="nothing below the adapters"),
-        pytest.param(2, 100, [Example("x", range(10**15), [2])], False, id="no memory"),
-    ],
-)
-def test_a_trunk_is_used_only_where_it_pays(
-    layers: int, passes: int, examples: list[Example], expected: bool
-) -> None:
-    made = engine(tiny.network(), layers=layers)
-    assert pays(made.network, layers, examples, passes) == expected
-    if len(examples) == len(EXAMPLES):
-        made.use_trunk(EXAMPLES, make_batch(EXAMPLES), passes)
-        assert (made.trunk is not None) == expected
+class Counting(StandIn):
+    """A block that tells when it is called."""
+
+    def __init__(self, block: Any, number: int, called: list[int]) -> None:
+        super().__init__(block)
+        self.number, self.called = number, called
+
+    def __call__(self, x: mx.array, *inputs: Any, **named: Any) -> mx.array:
+        self.called.append(self.number)
+        return self.block(x, *inputs, **named)
 
 
 class Skipping(LlamaModel):
@@ -130,21 +140,22 @@ class Skipping(LlamaModel):
 
 
 def test_a_network_that_a_trunk_does_not_fit_goes_without(
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network: Model = tiny.network()
     network.model = Skipping(network.args)
-    made = engine(network)
-    made.use_trunk(EXAMPLES, make_batch(EXAMPLES), passes=100)
+    made = engine(network, iterations=100)
+    use_what_pays(made, EXAMPLES, EXAMPLES, tmp_path, 0)
     assert made.trunk is None
     assert "trunk: off, it differs by" in capsys.readouterr().err
 
 
-def test_training_and_validating_are_the_same_with_the_trunk() -> None:
-    with_trunk, without = engine(tiny.network()), engine(tiny.network())
-    with_trunk.use_trunk(EXAMPLES, make_batch(EXAMPLES), passes=100)
+def test_training_and_validating_are_the_same_with_the_trunk(tmp_path: Path) -> None:
+    with_trunk, without = engine(tiny.network(), iterations=99), engine(tiny.network())
+    use_what_pays(with_trunk, EXAMPLES, [], tmp_path, 0)
     assert with_trunk.trunk is not None
     assert with_trunk.validate(EXAMPLES) == pytest.approx(without.validate(EXAMPLES), rel=1e-5)
     batch = make_batch(EXAMPLES)
-    for _ in range(3):
-        assert with_trunk.step(batch, 1e-3) == pytest.approx(without.step(batch, 1e-3), rel=1e-4)
+    for iteration in (1, 2, 3):
+        loss = without.step([batch], iteration, 1e-3)
+        assert with_trunk.step([batch], iteration, 1e-3) == pytest.approx(loss, rel=1e-4)

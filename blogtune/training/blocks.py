@@ -1,0 +1,60 @@
+"""A network's blocks, some of them exchanged for stand-ins while a part of it is computed.
+
+The network's own code then runs around them, and no block is written a second time.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import mlx.core as mx
+
+
+class ReachedError(Exception):
+    """A block was called that ends the pass; it was given `states`."""
+
+    def __init__(self, states: mx.array) -> None:
+        super().__init__()
+        self.states = states
+
+
+class StandIn:
+    """Takes a block's place: returns the array it holds, or else what it was given."""
+
+    def __init__(self, block: Any) -> None:
+        self.block = block
+        self.held: mx.array | None = None
+
+    def __call__(self, x: mx.array, *_: Any, **__: Any) -> mx.array:
+        return x if self.held is None else self.held
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.block, name)
+
+
+class End(StandIn):
+    """Takes a block's place and ends the pass there: what is above it is not computed."""
+
+    def __call__(self, x: mx.array, *_: Any, **__: Any) -> mx.array:
+        raise ReachedError(x)
+
+
+def list_of_blocks(network: Any) -> list[Any]:
+    """The list that the network itself walks: `network.layers` is a copy of it in some."""
+    first = network.layers[0]
+    lists = (value for module in network.modules() for value in module.values())
+    return next(v for v in lists if isinstance(v, list) and v and v[0] is first)
+
+
+@contextmanager
+def exchanged(
+    blocks: list[Any], places: range, kind: type[StandIn] = StandIn
+) -> Generator[list[StandIn]]:
+    """While the block runs, stand-ins are in those places of the network's list."""
+    own = blocks[places.start : places.stop]
+    stand_ins = [kind(block) for block in own]
+    blocks[places.start : places.stop] = stand_ins
+    try:
+        yield stand_ins
+    finally:
+        blocks[places.start : places.stop] = own

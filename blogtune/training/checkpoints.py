@@ -1,0 +1,180 @@
+"""Checkpoints from which a stopped training goes on to the same bytes.
+
+    checkpoints/3f0a5c1e9b7d2468/     by the hash of all that must match
+        fingerprint.json              of what: model, data, parameters, engine, each hashed
+        lock                          held by the training that writes here
+        0000040/                      what was known after iteration 40
+            adapters.safetensors, adapter_config.json   for mlx_lm.generate --adapter-path
+            state.safetensors         adapter, optimizer, best adapter so far; curve and losses
+
+They are not among the stage's outputs, which DVC deletes before it starts the stage. Data order and
+randomness need no place here: both follow from the seed and the iteration.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import mlx.core as mx
+
+from blogtune.errors import UserError
+from blogtune.files import atomic_folder, write_json
+from blogtune.training.lora import write_adapter
+from blogtune.training.params import LoraParams
+
+Arrays = dict[str, mx.array]
+# Hexadecimal digits of a fingerprint in a folder's name.
+DIGITS = 16
+FILE, FINGERPRINT, STATE = "lock", "fingerprint.json", "state.safetensors"
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a training knows after an iteration, beside what follows from its parameters."""
+
+    iteration: int
+    progress: Mapping[str, Any]
+    adapter: Arrays
+    optimizer: Arrays
+    best: Arrays
+
+
+class Checkpoints:
+    """The checkpoints of one training, held against any other."""
+
+    def __init__(self, folder: Path, lock: IO[str], keep: int) -> None:
+        self.folder = folder
+        self.lock = lock
+        self.keep = keep
+
+    def latest(self) -> bytes:
+        """The newest state as `save` wrote it, for `unpack`; nothing where there is none."""
+        saved = _iterations(self.folder)
+        return (saved[-1] / STATE).read_bytes() if saved else b""
+
+    def save(self, state: State, lora: LoraParams, keys: list[str]) -> None:
+        """Write the state, whole or not at all, and delete all but the last `keep`."""
+        with atomic_folder(self.folder / f"{state.iteration:07d}") as folder:
+            write_adapter(folder, state.adapter, lora, keys)
+            _pack(state, folder / STATE)
+        for old in _iterations(self.folder)[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Delete them: the training is finished, and its results are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        """Let another training hold them: this one ends without having finished."""
+        self.lock.close()
+
+
+def checkpoints_folder() -> Path:
+    """Where they lie: in the main working folder, which DVC names to what it runs in a copy."""
+    return Path(os.environ.get("DVC_ROOT") or ".") / "checkpoints"
+
+
+def open_checkpoints(root: Path, fingerprint: Mapping[str, str], keep: int) -> Checkpoints:
+    """Hold the folder of this fingerprint under `root`, made where it is not there.
+
+    Raises UserError while another training holds it.
+    """
+    name = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:DIGITS]
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / FILE).open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        who = lock.read().strip()
+        lock.close()
+        raise UserError(
+            f"{folder}: the same training runs already (process {who}); wait for it, or end it"
+        ) from error
+    if not (folder / FILE).exists():
+        # It was finished, and its folder deleted, between the two lines above.
+        lock.close()
+        return open_checkpoints(root, fingerprint, keep)
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    write_json(folder / FINGERPRINT, fingerprint)
+    return Checkpoints(folder, lock, keep)
+
+
+def others(root: Path, fingerprint: Mapping[str, str]) -> list[str]:
+    """One line for each interrupted training under `root` that is another one, and why."""
+    lines: list[str] = []
+    for file in sorted(root.glob(f"*/{FINGERPRINT}")):
+        saved = _iterations(file.parent)
+        theirs = json.loads(file.read_text(encoding="utf-8"))
+        differing = [
+            f"another {part}" for part in fingerprint if theirs.get(part) != fingerprint[part]
+        ]
+        if saved and differing:
+            lines.append(
+                f"{file.parent}: not used, it is of {' and '.join(differing)} (iteration "
+                f"{int(saved[-1].name)}); delete it, or go back to them to go on from it"
+            )
+    return lines
+
+
+def fingerprint(
+    model: Path, examples: Sequence[object], parameters: str, sources: Sequence[Path]
+) -> dict[str, str]:
+    """Hashes of all that a training's bytes follow from, by what they are of.
+
+    model: the base model's folder; examples: training and validation examples, in order;
+    parameters: as text; sources: the engine's own files, with which the libraries' versions count.
+    """
+    versions = [f"{name} {version(name)}" for name in ("mlx", "mlx-lm")]
+    files = sorted(file for file in model.iterdir() if file.suffix in (".safetensors", ".json"))
+    return {
+        "model": _digest(file.read_bytes() for file in files),
+        "data": _digest(repr(example).encode() for example in examples),
+        "parameters": _digest([parameters.encode()]),
+        "engine": _digest([*(path.read_bytes() for path in sources), repr(versions).encode()]),
+    }
+
+
+def unpack(packed: bytes) -> State:
+    """The state that `Checkpoints.latest` returned as bytes."""
+    loaded: Any = mx.load(io.BytesIO(packed), format="safetensors", return_metadata=True)
+    arrays, metadata = loaded
+    parts: dict[str, Arrays] = {"adapter": {}, "optimizer": {}, "best": {}}
+    for name, array in arrays.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = array
+    known = json.loads(metadata["state"])
+    return State(known["iteration"], known["progress"], **parts)
+
+
+def _pack(state: State, file: Path) -> None:
+    parts = {"adapter": state.adapter, "optimizer": state.optimizer, "best": state.best}
+    arrays = {
+        f"{part}.{name}": array for part, those in parts.items() for name, array in those.items()
+    }
+    # Python writes a float so that it reads back as the same one.
+    known = json.dumps({"iteration": state.iteration, "progress": state.progress})
+    mx.save_safetensors(str(file), arrays, {"state": known})
+
+
+def _iterations(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name.isdigit())
+
+
+def _digest(parts: Any) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()

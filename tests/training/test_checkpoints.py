@@ -1,0 +1,278 @@
+"""A training that is stopped at any moment and started again ends with the same bytes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from blogtune.errors import UserError
+from blogtune.models.loading import load_model
+from blogtune.training import loop
+from blogtune.training.checkpoints import Checkpoints, State, fingerprint, open_checkpoints, others
+from blogtune.training.engine import Engine
+from blogtune.training.examples import Batch
+from blogtune.training.loop import Training, train
+from blogtune.training.results import write_results
+from tests import tiny
+
+MARKS = {"model": "m", "data": "d", "parameters": "p", "engine": "e"}
+# What could come out otherwise after a stop: dropout, an optimizer with a memory, several batches
+# in a step, an epoch that ends between two checkpoints, a best adapter that is not the last.
+PARAMS: dict[str, Any] = {
+    "iterations": 9,
+    "save_every": 2,
+    "evaluate_every": 2,
+    "accumulate_batches": 2,
+    "dropout": 0.2,
+    "optimizer": "adamw",
+    "weight_decay": 0.1,
+    "clip_norm": 1.0,
+    "schedule": "constant",
+    "learning_rate": 3e-2,
+}
+# Neither is what the taught model expects.
+PAIRS = [tiny.pair(f"p{n}", f"What is {n}?", f"It is {n}.") for n in range(7)]
+PROGRAM = """
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+from blogtune.models.loading import load_model
+from blogtune.runtime.params import RuntimeParams
+from blogtune.runtime.processes import together
+from blogtune.training.loop import train
+from blogtune.training.results import write_results
+from tests import tiny
+from tests.training.test_checkpoints import PAIRS, PARAMS
+
+base, out, processes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+runtime = RuntimeParams(dtype="float32", processes=processes)
+params = tiny.train_params(**{**PARAMS, "iterations": 60, "batch_pairs": 3})
+with together(runtime, base, ["program", *sys.argv[1:]]) as group:
+    model = load_model(base, mx.float32)
+    result = train(model, PAIRS, PAIRS, params, out / "checkpoints", group)
+    if group.rank() == 0:
+        write_results(result, params, out / "adapter", out, out)
+        result.checkpoints.remove()
+"""
+Run = Callable[..., Training]
+
+
+@pytest.fixture
+def run(taught_folder: Path, tmp_path: Path) -> Run:
+    def run(folder: str = "run", **changes: Any) -> Training:
+        params = tiny.train_params(**{**PARAMS, **changes})
+        where = tmp_path / folder
+        model = load_model(taught_folder, mx.float32)
+        # It forgets the facts from step to step, so the best adapter is an early one.
+        result = train(model, PAIRS, tiny.facts(), params, where / "checkpoints", tiny.ALONE)
+        write_results(result, params, where / "adapter", where, where)
+        assert result.checkpoints
+        result.checkpoints.release()
+        return result
+
+    return run
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    names = ("adapter/adapters.safetensors", "training.csv", "training.json")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, type[BaseException]], None]:
+    """Has the step of that iteration end in an exception, once."""
+
+    def stop(iteration: int, error: type[BaseException]) -> None:
+        step = Engine.step
+
+        def stopping(engine: Engine, batches: list[Batch], number: int, rate: float) -> float:
+            if number == iteration:
+                monkeypatch.setattr(Engine, "step", step)
+                raise error
+            return step(engine, batches, number, rate)
+
+        monkeypatch.setattr(Engine, "step", stopping)
+
+    return stop
+
+
+@pytest.mark.parametrize("iteration", range(1, 10))
+def test_a_training_that_fell_over_goes_on_to_the_same_bytes(
+    run: Run, stop: Callable[..., None], tmp_path: Path, iteration: int
+) -> None:
+    run("whole")
+    stop(iteration, MemoryError)
+    with pytest.raises(MemoryError):
+        run("stopped")
+    result = run("stopped")
+    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
+    assert result.best != result.curve[-1]
+
+
+def test_ctrl_c_saves_the_last_iteration_and_says_so(
+    run: Run, stop: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("whole")
+    stop(6, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped")
+    assert "stopped behind iteration 5, which is saved" in capsys.readouterr().err
+    (folder,) = (tmp_path / "stopped/checkpoints").iterdir()
+    assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["0000004", "0000005"]
+    run("stopped")
+    assert f"going on from iteration 5, saved in {folder}" in capsys.readouterr().err
+    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
+
+
+def test_a_stop_before_the_first_iteration_saves_nothing(
+    run: Run, stop: Callable[..., None], tmp_path: Path
+) -> None:
+    stop(1, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert list((tmp_path / "run/checkpoints").glob("*/0*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(
+    taught_folder: Path, tmp_path: Path, processes: int
+) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    paths = os.pathsep.join([str(tmp_path), str(Path.cwd())])
+
+    def start(folder: str) -> "subprocess.Popen[bytes]":
+        (tmp_path / folder).mkdir(exist_ok=True)
+        arguments = [str(taught_folder), str(tmp_path / folder), str(processes)]
+        command = [sys.executable, "-m", "program", *arguments]
+        return subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.DEVNULL
+        )
+
+    began = time.monotonic()
+    assert start("whole").wait(timeout=120) == 0
+    whole, moments, kills = time.monotonic() - began, random.Random(processes), 0
+    while kills < 10:
+        process = start("killed")
+        time.sleep(moments.uniform(0.3, 1.0) * whole)
+        finished = process.poll() is not None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += not finished
+        if finished:
+            assert results(tmp_path / "killed") == results(tmp_path / "whole")
+    # A second process of a killed first one ends by itself, and holds the lock no longer.
+    while (left := start("killed").wait(timeout=120)) != 0:
+        assert left == 1
+        time.sleep(0.5)
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+def test_a_finished_training_leaves_no_checkpoints(run: Run, tmp_path: Path) -> None:
+    result = run()
+    assert result.checkpoints
+    kept = sorted(path.name for path in result.checkpoints.folder.glob("0*"))
+    assert kept == ["0000006", "0000008"]
+    result.checkpoints.remove()
+    assert list((tmp_path / "run/checkpoints").iterdir()) == []
+
+
+def test_a_saved_adapter_is_one_that_mlx_lm_loads(run: Run, taught_folder: Path) -> None:
+    result = run(keep_checkpoints=9)
+    assert result.checkpoints
+    for folder in result.checkpoints.folder.glob("0*"):
+        load_model(taught_folder, mx.float32, folder)
+    result.checkpoints.remove()
+
+
+def test_another_training_is_named_and_not_used(
+    run: Run, stop: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("alone", learning_rate=2e-3)
+    stop(8, MemoryError)
+    with pytest.raises(MemoryError):
+        run("both")
+    (old,) = (tmp_path / "both/checkpoints").iterdir()
+    capsys.readouterr()
+    run("both", learning_rate=2e-3)
+    said = capsys.readouterr().err
+    assert f"{old}: not used, it is of another parameters (iteration 6); delete it, or go" in said
+    assert "going on" not in said
+    assert results(tmp_path / "both") == results(tmp_path / "alone")
+    assert old.exists()
+
+
+def test_a_second_training_of_the_same_kind_is_refused(tmp_path: Path) -> None:
+    held = open_checkpoints(tmp_path, MARKS, 2)
+    with pytest.raises(UserError) as caught:
+        open_checkpoints(tmp_path, MARKS, 2)
+    assert str(caught.value) == (
+        f"{held.folder}: the same training runs already (process {os.getpid()}); "
+        "wait for it, or end it"
+    )
+    open_checkpoints(tmp_path, {**MARKS, "data": "other"}, 2).remove()
+    held.remove()
+    open_checkpoints(tmp_path, MARKS, 2).remove()
+
+
+@pytest.mark.parametrize("changed", ["model", "data", "parameters", "engine"])
+def test_what_must_match_is_in_the_fingerprint(tmp_path: Path, changed: str) -> None:
+    source = tmp_path / "engine.py"
+
+    def marks(folder: Path, examples: list[str], parameters: str) -> dict[str, str]:
+        return fingerprint(folder, examples, parameters, [source])
+
+    source.write_text("a = 1")
+    one, other = tiny.save_model(tmp_path / "one"), tiny.save_model(tmp_path / "two", seed=1)
+    before = marks(one, ["a"], "x")
+    source.write_text("a = 2" if changed == "engine" else "a = 1")
+    after = marks(
+        other if changed == "model" else one,
+        ["b"] if changed == "data" else ["a"],
+        "y" if changed == "parameters" else "x",
+    )
+    assert [part for part in before if before[part] != after[part]] == [changed]
+    state = State(4, {}, {"a": mx.zeros(1)}, {}, {})
+    store = open_checkpoints(tmp_path / "c", before, 2)
+    store.save(state, tiny.train_params().lora, ["k"])
+    (line,) = others(tmp_path / "c", after)
+    assert f"not used, it is of another {changed} (iteration 4)" in line
+    assert others(tmp_path / "c", before) == []
+    store.release()
+
+
+def test_a_checkpoint_is_there_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_checkpoints(tmp_path, MARKS, 1)
+    arrays = {"layers.0.a": mx.arange(3.0)}
+    state = State(3, {"losses": [0.1, 1 / 3]}, arrays, {"step": mx.array(3)}, arrays)
+    store.save(state, tiny.train_params().lora, ["k"])
+
+    def full(*_: object) -> None:
+        raise RuntimeError("[save_safetensors] Unable to write 8 bytes")
+
+    monkeypatch.setattr(mx, "save_safetensors", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.save(State(4, {}, arrays, {}, {}), tiny.train_params().lora, ["k"])
+    assert [path.name for path in store.folder.glob("0*")] == ["0000003"]
+    read = loop.unpack(store.latest())
+    assert (read.iteration, read.progress) == (3, {"losses": [0.1, 1 / 3]})
+    assert mx.array_equal(read.adapter["layers.0.a"], arrays["layers.0.a"])
+    assert int(read.optimizer["step"]) == 3
+    store.remove()
+
+
+def test_nothing_saved_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+    store: Checkpoints = open_checkpoints(tmp_path, MARKS, 1)
+    assert store.latest() == b""
+    store.remove()

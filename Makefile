@@ -7,7 +7,7 @@ LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-all check fix show diff verdict judge readme use pin \
-  judge-cache doctor lock
+  judge-cache doctor lock bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -57,6 +57,18 @@ pin: .venv/.ready ## look hub commits and Ollama digests up and write them into 
 
 judge-cache: .venv/.ready ## what is kept of the judges' verdicts; PRUNE=1 drops what no judge here made
 	@python -m stages.judge_cache $(if $(PRUNE),--prune)
+
+bench: .venv/.ready .venv-peers/.ready ## side by side with mlx-lm, PEFT and transformers (an hour)
+	dvc repro fetch@base prepare
+	python -m benchmarks.training --exact --steps 20 --no-stock
+	python -m benchmarks.training
+	python -m benchmarks.answers
+
+.venv-peers/.ready: requirements/peers.txt
+	@echo "installing PEFT, torch and transformers into .venv-peers (several GB)"
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -q --require-hashes -r requirements/peers.txt
+	@touch .venv-peers/.ready
 
 doctor: .venv/.ready ## what this machine has, and what the settings need
 	@python -m stages.doctor

@@ -74,8 +74,8 @@ def _device() -> Finding:
     return Finding("device", f"{device.describe()} ({platform.machine()})")
 
 
-def _blas() -> Finding:
-    """Time a matrix product of the size that training has."""
+def gflops() -> float:
+    """Speed of float32 matrix products of the size that training has, in GFLOP/s."""
     a, b = mx.random.normal((1024, 1024)), mx.random.normal((1024, 1024))
     mx.eval(a @ b)
     start = time.perf_counter()
@@ -83,7 +83,11 @@ def _blas() -> Finding:
     while repeats == 0 or time.perf_counter() - start < 0.5:
         mx.eval(a @ b)
         repeats += 1
-    speed = 2 * 1024**3 * repeats / (time.perf_counter() - start) / 1e9
+    return 2 * 1024**3 * repeats / (time.perf_counter() - start) / 1e9
+
+
+def _blas() -> Finding:
+    speed = gflops()
     slow = device.on_cpu() and speed < 20
     remedy = "MLX uses its reference BLAS: rm .venv/.ready; make setup" if slow else ""
     return Finding("matrix product", f"{speed:.0f} GFLOP/s in float32", remedy)

@@ -21,6 +21,8 @@ LOCKS = {
     # Into the same environment as run.txt: what both hold must agree.
     "dev": ("-c", "requirements/run.txt"),
     "models": ("--no-deps",),
+    # Into an environment of its own.
+    "peers": (),
 }
 PLATFORMS = ("x86_64-manylinux_2_35", "aarch64-manylinux_2_35", "aarch64-apple-darwin")
 PYTHONS = ("3.11", "3.12", "3.13")

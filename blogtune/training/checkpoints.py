@@ -71,10 +71,12 @@ class Checkpoints:
     def remove(self) -> None:
         """Delete them: the training is finished, and its results are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.release()
+        self.lock.close()
 
     def release(self) -> None:
         """Let another training hold them: this one ends without having finished."""
+        if not _iterations(self.folder):
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.lock.close()
 
 

@@ -119,13 +119,28 @@ def test_interrupting_dvc_ends_the_stage_too(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_training_leaves_no_adapter_and_runs_again(project: Project) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "as a temporary experiment"])
+def test_a_killed_training_goes_on_where_it_was(project: Project, *, elsewhere: bool) -> None:
     project.set_all({**LIGHT, "train.iterations": 6})
-    dvc = project.start("dvc", "repro", "train")
-    training = project.running_stage("train")
-    wait_for((project.root / "checkpoints/0000001").exists)
+    # An experiment on a changed tree is a commit of somebody's.
+    for name, value in {"user.name": "someone", "user.email": "someone@example.org"}.items():
+        project.run("git", "config", name, value)
+    project.repro("train")
+    adapter = project.root / "models/adapter/adapters.safetensors"
+    whole = adapter.read_bytes()
+    # Another seed's training in between, so that what is in the cache is no help.
+    project.run("dvc", "gc", "--workspace", "--force", "--quiet")
+    adapter.unlink()
+    (project.root / "dvc.lock").unlink()
+    command = ("dvc", "exp", "run", "--temp", "train") if elsewhere else ("dvc", "repro", "train")
+    dvc = project.start(*command)
+    checkpoints = project.root / "checkpoints"
+    wait_for(lambda: next(checkpoints.glob("*/0000002"), None))
+    training = int(next(checkpoints.glob("*/lock")).read_text())
     os.kill(training, signal.SIGKILL)
     assert ended(dvc)[0] != 0
-    assert not (project.root / "models/adapter").exists()
-    assert project.repro("train") == {"train"}
-    assert project.json("metrics/training.json")["last_validation_loss"] > 0
+    assert not adapter.exists()
+    again = project.run("dvc", "repro", "train")
+    assert "going on from iteration " in again.stderr
+    assert adapter.read_bytes() == whole
+    assert list(checkpoints.iterdir()) == []

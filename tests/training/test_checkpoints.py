@@ -139,7 +139,7 @@ def test_a_stop_before_the_first_iteration_saves_nothing(
     stop(1, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         run()
-    assert list((tmp_path / "run/checkpoints").glob("*/0*")) == []
+    assert list((tmp_path / "run/checkpoints").iterdir()) == []
 
 
 @pytest.mark.slow

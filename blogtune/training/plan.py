@@ -100,6 +100,8 @@ def _try(engine: Engine, examples: Sequence[Example], *, with_trunk: bool) -> Tr
     batch = make_batch([ordered[0], *ordered[max(1, len(ordered) - 1) :]])
     tokens = batch.inputs.size
     engine.network.eval()
+    # The first time also turns the weights into what is computed in.
+    engine.validate(batch.examples)
     slow, without, peak = _timed(engine, batch, None)
     if not with_trunk:
         return Trial(0.0, without / tokens, without / tokens, peak / tokens, 0.0)
@@ -107,7 +109,8 @@ def _try(engine: Engine, examples: Sequence[Example], *, with_trunk: bool) -> Tr
     start = time.perf_counter()
     for _ in trunk.compute(batch.examples, len(batch.examples), "memory", Path()):
         pass
-    computed = time.perf_counter() - start
+    # Of one batch every process computes the whole; later each has its own.
+    computed = (time.perf_counter() - start) / engine.group.size()
     fast, with_it, peak = _timed(engine, batch, trunk)
     difference = _difference(fast, slow)
     return Trial(computed / tokens, with_it / tokens, without / tokens, peak / tokens, difference)

@@ -7,7 +7,7 @@ LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-all check fix show diff verdict judge readme use pin \
-  judge-cache doctor lock bench
+  judge-cache doctor lock bench by-post
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -45,6 +45,9 @@ verdict: .venv/.ready ## the table and the verdict as Markdown
 
 judge: .venv/.ready ## the judge's test: which answers it can tell apart
 	@python -m stages.show_judge
+
+by-post: .venv/.ready ## the same with whole posts held out, as an experiment, for README's table
+	@sh stages/by_post.sh
 
 readme: .venv/.ready ## write the committed results into README.md
 	@python -m stages.readme

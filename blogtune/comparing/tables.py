@@ -28,6 +28,27 @@ def markdown_table(comparison: Metrics) -> str:
     return "\n\n".join([table, *_notes(comparison)])
 
 
+def side_by_side(comparisons: Mapping[str, Metrics]) -> str:
+    """Return several comparisons of the same models as one Markdown table, notes below.
+
+    The keys say how they differ; each gets the mean and the two differences to the base.
+    """
+    titles = ("similarity", "difference to base", "difference beyond the question")
+    header = ["model", *(f"{name}: {title}" for name in comparisons for title in titles)]
+    models = {name: dict(_models(comparison)) for name, comparison in comparisons.items()}
+    rows = [
+        [
+            model.replace("_", " "),
+            *(cell for those in models.values() for cell in _three(those[model])),
+        ]
+        for model in next(iter(models.values()))
+    ]
+    notes = [
+        f"{name}: {note}" for name, comparison in comparisons.items() for note in _notes(comparison)
+    ]
+    return "\n\n".join([layout.markdown_table([header, *rows]), *notes])
+
+
 def show_examples(examples: Iterable[Change]) -> str:
     """Return the examples as plain text; nothing in it can drive the terminal."""
     return "\n\n".join(_example(example) for example in examples)
@@ -73,6 +94,14 @@ def _row(name: str, model: Metrics, second: Metrics) -> Row:
         *(name.replace("_", " "), _share(model, "mean"), _share(second, "mean")),
         *(_percent(model, "good"), _percent(model, "poor"), _share(model, "beyond_question")),
         *(_interval(model, "difference"), _interval(model, "beyond_question_difference")),
+    )
+
+
+def _three(model: Metrics) -> Row:
+    return (
+        _share(model, "mean"),
+        _interval(model, "difference"),
+        _interval(model, "beyond_question_difference"),
     )
 
 

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from blogtune.comparing.compare import compare
 from blogtune.comparing.examples import Change
-from blogtune.comparing.tables import closing_table, markdown_table, plain, show_examples
+from blogtune.comparing.tables import (
+    closing_table,
+    markdown_table,
+    plain,
+    show_examples,
+    side_by_side,
+)
 from tests.comparing.build import fitness, judged, params
 
 BASE = [0.2, 0.3, 0.5, 0.7, 0.9, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4]
@@ -61,6 +67,17 @@ def test_the_markdown_table_has_both_differences() -> None:
     assert lines[3] == f"| finetuned | 0.510 | 17% | 8% | 0.510 | {interval} | {interval} |"
     assert len({line.count("|") for line in lines[:6]}) == 1
     assert lines[-3].startswith("this adapter: improved")
+
+
+def test_two_comparisons_stand_side_by_side() -> None:
+    better, same = metrics(base=BASE, finetuned=BETTER), metrics(base=BASE, finetuned=BASE)
+    lines = side_by_side({"one": better, "other": same}).splitlines()
+    assert lines[0].startswith("| model | one: similarity | one: difference to base | one: diff")
+    interval, nothing = "+0.060 [+0.055, +0.065]", "+0.000 [+0.000, +0.000]"
+    row = f"| finetuned | 0.510 | {interval} | {interval} | 0.450 | {nothing} | {nothing} |"
+    assert lines[3] == row
+    assert len({line.count("|") for line in lines[:6]}) == 1
+    assert [line.split(": ")[0] for line in lines[7::2]] == ["one"] * 3 + ["other"] * 3
 
 
 def second() -> dict[str, Any]:

@@ -25,8 +25,9 @@ OURS, SINGLE = "this project", "mlx-lm, one by one"
 @click.option("--tokens", default=100, show_default=True, help="The longest answer.")
 @click.option("--batch", default=32, show_default=True, help="Questions at once.")
 @click.option("--runs", default=5, show_default=True, help="Runs of each contender, in turn.")
+@click.option("--bfloat16/--no-bfloat16", default=True, help="Slow where the CPU has no such.")
 @click.option("--peers", default=".venv-peers/bin/python", help="The Python that has transformers.")
-def main(count: int, tokens: int, batch: int, runs: int, peers: str) -> None:
+def main(count: int, tokens: int, batch: int, runs: int, bfloat16: bool, peers: str) -> None:
     lines = Path("data/processed/validation.jsonl").read_text(encoding="utf-8").splitlines()
     questions = [json.loads(line)["question"] for line in lines[:count]]
     cores = usable_cores()
@@ -38,7 +39,7 @@ def main(count: int, tokens: int, batch: int, runs: int, peers: str) -> None:
     }
     if Path(peers).exists():
         script = [peers, "benchmarks/contenders/hf_answers.py"]
-        for dtype in ("float32", "bfloat16"):
+        for dtype in ("float32", "bfloat16")[: 1 + bfloat16]:
             contenders[f"transformers, {dtype}"] = (script, {"dtype": dtype})
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     texts: dict[str, list[str]] = {}

@@ -24,6 +24,7 @@ import click
 from blogtune import params as parameters
 from blogtune.errors import UserError
 from blogtune.params import Section
+from blogtune.runtime import DONE
 
 S = TypeVar("S", bound=Section)
 LOCK = Path(".dvc/tmp/stage.lock")
@@ -62,12 +63,15 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def command(*, debug: bool, **arguments: str) -> None:
-        # Of several processes (`together`, `mlx.launch`) the first holds the lock for all.
-        first = os.environ.get("MLX_RANK", "0") == "0"
-        with readable_errors(debug=debug), _only_one(_name(function)) if first else nullcontext():
+        # Of several processes (`together`, `mlx.launch`) one holds the lock for all.
+        done = os.environ.get(DONE)
+        one = os.environ.get("MLX_RANK", "0") == "0" and done is None
+        with readable_errors(debug=debug), _only_one(_name(function)) if one else nullcontext():
             run = Run()
             function(run, **arguments)
             run.check_unmoved()
+            if done is not None and os.environ["MLX_RANK"] == "0":
+                Path(done).touch()
 
     return command
 

@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx_lm.generate import BatchGenerator
+from mlx_lm.models.cache import make_prompt_cache
 
 from blogtune.answering.params import AnswerParams
 from blogtune.errors import UserError
@@ -96,6 +97,7 @@ def _generate(
 ) -> Iterator[tuple[int, list[int], bool]]:
     """Yield (place of the prompt, generated tokens without the stop token, whether it stopped)."""
     network = Greedy(model.network)
+    shared = _shared_prefix(prompts)
     generator = BatchGenerator(
         cast("nn.Module", network),
         max_tokens=params.max_tokens,
@@ -104,7 +106,10 @@ def _generate(
         completion_batch_size=params.batch_questions,
     )
     try:
-        uids = generator.insert(list(prompts)) if prompts else []
+        rest = [prompt[shared:] for prompt in prompts]
+        # Batches copy from the caches that they are given, so that all can name the same.
+        caches = [_read(model.network, prompts[0][:shared])] * len(prompts) if shared else None
+        uids = generator.insert(rest, caches=caches) if prompts else []
         place_of = {uid: place for place, uid in enumerate(uids)}
         tokens: dict[int, list[int]] = {uid: [] for uid in uids}
         while responses := generator.next_generated():
@@ -116,3 +121,24 @@ def _generate(
                     yield place_of[response.uid], tokens.pop(response.uid), stopped
     finally:
         generator.close()
+
+
+def _shared_prefix(prompts: Sequence[list[int]]) -> int:
+    """How many tokens all prompts begin with: the template's and the system prompt.
+
+    Each keeps a token of its own, from which its answer starts.
+    """
+    if not prompts:
+        return 0
+    most = min(len(prompt) for prompt in prompts) - 1
+    differing = (at for at in range(most) if len({prompt[at] for prompt in prompts}) > 1)
+    return next(differing, most)
+
+
+def _read(network: Any, tokens: list[int]) -> list[Any]:
+    """The network's caches (of mlx-lm's kinds, one a layer) behind the tokens."""
+    caches = make_prompt_cache(network)
+    network(mx.array([tokens]), cache=caches)
+    # The logits are never asked for, so they are not computed.
+    mx.eval([cache.state for cache in caches])
+    return caches

@@ -1,12 +1,12 @@
 """The `runtime` section of params.yaml."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from blogtune.params import Section
 
 
 class RuntimeParams(Section):
     dtype: Literal["auto", "float32", "float16", "bfloat16"]
-    processes: PositiveInt | Literal["auto"]
+    processes: PositiveInt | Annotated[str, Field(pattern=r"^auto$|\.json$")]

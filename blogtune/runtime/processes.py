@@ -2,8 +2,8 @@
 
 On a CPU MLX computes everything but matrix products on one thread, and two BLAS threads wait for
 each other at every product, the longer the busier the machine. Two processes wait once a step.
-They are joined by MLX's ring over loopback. Under `mlx.launch`, which starts the processes itself
-(on many machines too), the group is the one that it made.
+They are joined by MLX's ring over loopback. Processes on several machines are those of a host file
+as `mlx.launch` reads it, which starts them; under it the group is the one that it made.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import mlx.core as mx
 import numpy as np
@@ -28,7 +28,7 @@ import psutil
 from mlx.utils import tree_map
 
 from blogtune.errors import UserError
-from blogtune.runtime import blas, device
+from blogtune.runtime import DONE, blas, device
 from blogtune.runtime.params import RuntimeParams
 
 MOST = 4
@@ -40,7 +40,7 @@ PARENT = "BLOGTUNE_PARENT"
 
 def how_many(params: RuntimeParams, model: Path) -> int:
     """The number of processes: `runtime.processes`, or as many as cores and memory are good for."""
-    if params.processes != "auto":
+    if isinstance(params.processes, int):
         return params.processes
     if not device.on_cpu():
         return 1
@@ -63,12 +63,15 @@ def together(
     """Run the block in all processes at once; each learns its rank from the group.
 
     `command` is the module and its arguments with which the others are started
-    (`python -m ...`); they end with the block. Raises UserError when one of them fails.
+    (`python -m ...`); they end with the block. Raises UserError when one of them fails. Does not
+    return where `runtime.processes` is a host file: then the processes started do all the work.
     """
     if "MLX_RANK" in os.environ:
         _leave_stopping_to_the_parent()
         yield mx.distributed.init()
         return
+    if isinstance(params.processes, str) and params.processes != "auto":
+        _launch(Path(params.processes), command)
     count = how_many(params, model)
     _limit_threads(max(1, usable_cores() // count))
     if count == 1:
@@ -108,6 +111,28 @@ def from_first(data: bytes, group: mx.distributed.Group) -> bytes:
     padded = np.zeros(length, np.int32)
     padded[: len(mine)] = mine
     return np.asarray(total(mx.array(padded), group)).astype(np.uint8).tobytes()
+
+
+def _launch(hosts: Path, command: Sequence[str]) -> NoReturn:
+    """Run the stage in a process on each of the hosts, the first being here, and end as that did.
+
+    `mlx.launch` says nothing of how they ended, so the first leaves a file behind.
+    """
+    try:
+        read = json.loads(hosts.read_text(encoding="utf-8"))
+        first = (read["hosts"] if isinstance(read, dict) else read)[0]["ssh"]
+    except FileNotFoundError as error:
+        raise UserError(f"runtime.processes: {hosts}: no such host file") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{hosts}: no host file as `mlx.distributed_config` writes it") from error
+    if first != "127.0.0.1":
+        raise UserError(f"{hosts}: the first host must be this machine, with ssh: 127.0.0.1")
+    with tempfile.TemporaryDirectory() as folder:
+        done = Path(folder) / "done"
+        launch = [Path(sys.executable).parent / "mlx.launch", "--hostfile", hosts]
+        options = ["--backend", "ring", "--env", f"{DONE}={done}"]
+        subprocess.run([*launch, *options, sys.executable, "-m", *command], check=False)
+        sys.exit(0 if done.exists() else 1)
 
 
 @contextmanager

@@ -251,7 +251,9 @@ def _check(recent: Sequence[float], run: Training, batches: Sequence[Batch]) -> 
     if math.isfinite(recent[-1]) and not diverged:
         return
     pairs = ", ".join(example.id for batch in batches for example in batch.examples)
-    kept = f" (adapters saved before it: {run.checkpoints.folder})" if run.checkpoints else ""
+    kept = ""
+    if run.checkpoints and run.checkpoints.latest():
+        kept = f" (adapters saved before it: {run.checkpoints.folder})"
     raise UserError(
         f"training diverged at iteration {len(run.losses) + 1}: loss {recent[-1]:.3f} on pairs "
         f"{pairs}; lower train.learning_rate or train.lora.scale{kept}"

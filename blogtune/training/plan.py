@@ -170,8 +170,7 @@ def _forecast(
     lines = [f"{steps} steps of about {step:.2g} s"]
     seconds = steps * step
     if place != OFF:
-        trunk = trial.trunk * states / trunk_bytes(engine.network, examples[:1])
-        trunk *= examples[0].tokens - 1
+        trunk = trial.trunk * sum(example.tokens - 1 for example in [*examples, *validation])
         seconds += trunk
         epochs = params.iterations * params.accumulate_batches * params.batch_pairs / len(examples)
         even = trial.trunk / max(trial.without - trial.with_trunk, 1e-12)

@@ -1,8 +1,11 @@
 """The whole pipeline with the real dvc, model and judge, on the profile tiny."""
 
+import csv
 import hashlib
+import json
 import re
 
+import numpy as np
 import pytest
 
 from tests.integration.conftest import FirstRun
@@ -134,3 +137,22 @@ def test_the_same_training_twice_gives_the_same_adapter(
         for each in (pipeline.project, project)
     }
     assert len(digests) == 1
+
+
+@pytest.mark.slow
+def test_processes_of_a_host_file_train_as_one_does(project: Project) -> None:
+    """Both hosts are this machine; ssh to another one is mlx.launch's."""
+    alone = losses(project)
+    hosts = [{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * 2
+    (project.root / "hosts.json").write_text(json.dumps(hosts))
+    project.set(runtime__processes="hosts.json")
+    project.run(*project.stage("train"))
+    assert len(alone) > 1
+    np.testing.assert_allclose(losses(project), alone, rtol=2e-5)
+    project.set(train__lora__layers=99)
+    assert "the model has 30" in project.run(*project.stage("train"), fails=True).stderr
+
+
+def losses(project: Project) -> list[list[float]]:
+    with (project.root / "plots/training.csv").open() as file:
+        return [[float(value) for value in row] for row in list(csv.reader(file))[1:]]

@@ -1,4 +1,6 @@
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -7,9 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from blogtune.errors import UserError
 from blogtune.runtime import device
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import how_many, usable_cores
+from blogtune.runtime.processes import how_many, together, usable_cores
 
 PROGRAM = """
 import os, sys, time
@@ -19,7 +22,8 @@ from blogtune.errors import UserError
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import together, total
 
-params = RuntimeParams(dtype="auto", processes=int(sys.argv[1]))
+processes = int(sys.argv[1]) if sys.argv[1].isdigit() else sys.argv[1]
+params = RuntimeParams(dtype="auto", processes=processes)
 try:
     with together(params, Path("."), ["program", *sys.argv[1:]]) as group:
         print(group.size(), total(mx.array([1, group.rank()]), group).tolist(), flush=True)
@@ -35,7 +39,7 @@ FAILS = """
 """
 
 
-def start(folder: Path, processes: int, then: str = "pass") -> "subprocess.Popen[str]":
+def start(folder: Path, processes: int | str, then: str = "pass") -> "subprocess.Popen[str]":
     (folder / "program.py").write_text(PROGRAM.format(then=then))
     paths = os.pathsep.join([str(folder), str(Path.cwd())])
     return subprocess.Popen(
@@ -75,6 +79,44 @@ def test_when_the_first_is_killed_the_others_end(tmp_path: Path) -> None:
     program.communicate()
     gone, alive = psutil.wait_procs(others, timeout=10)
     assert (len(gone), alive) == (2, [])
+
+
+def test_a_host_file_starts_a_process_on_each_host(tmp_path: Path) -> None:
+    """Both are here; an address of its own is what another machine would have beside it."""
+    program = start(tmp_path, host_file(tmp_path, "127.0.0.1", "127.0.0.1"))
+    out, err = program.communicate(timeout=60)
+    assert sorted(out.split("\n")) == ["", "2 [2, 1]", "2 [2, 1]"]
+    # The stage's command line leaves the sign; nothing here does, so it has not ended well.
+    assert (program.returncode, err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "message"),
+    [
+        ((), "no host file as `mlx.distributed_config` writes it"),
+        (("elsewhere", "127.0.0.1"), "the first host must be this machine, with ssh: 127.0.0.1"),
+        (None, "runtime.processes: hosts.json: no such host file"),
+    ],
+    ids=["none", "another machine first", "no such file"],
+)
+def test_a_host_file_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hosts: tuple[str, ...] | None, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if hosts is not None:
+        host_file(tmp_path, *hosts)
+    params = RuntimeParams(dtype="auto", processes="hosts.json")
+    with (
+        pytest.raises(UserError, match=re.escape(message)),
+        together(params, tmp_path, ["program"]),
+    ):
+        pass
+
+
+def host_file(folder: Path, *names: str) -> str:
+    hosts = [{"ssh": name, "ips": ["127.0.0.1"]} for name in names]
+    (folder / "hosts.json").write_text(json.dumps(hosts))
+    return str(folder / "hosts.json")
 
 
 def test_auto_is_one_process_a_core_as_far_as_the_memory_goes(tmp_path: Path) -> None:

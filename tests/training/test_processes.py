@@ -25,7 +25,8 @@ from blogtune.training.loop import train
 from blogtune.training.results import write_results
 from tests import tiny
 
-base, out, processes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+base, out = Path(sys.argv[1]), Path(sys.argv[2])
+processes = int(sys.argv[3]) if sys.argv[3].isdigit() else sys.argv[3]
 # Batches of 4, 4 and 1: the last leaves nothing for the second process.
 pairs = [tiny.pair(f"p{n}", f"What is {'very ' * (n % 5)}{n}?", f"It is {n}.") for n in range(9)]
 params = tiny.train_params(
@@ -43,7 +44,7 @@ with together(runtime, base, ["program", *sys.argv[1:]]) as group:
 """
 
 
-def run(base: Path, folder: Path, processes: int, *launcher: str) -> Path:
+def run(base: Path, folder: Path, processes: int | str, *launcher: str) -> Path:
     folder.mkdir()
     (folder / "program.py").write_text(PROGRAM)
     arguments = [str(base), str(folder), str(processes)]

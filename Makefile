@@ -3,6 +3,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3
 BASE ?= base
 PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -q --require-hashes
+# Two at a time, those that share a file or the finished pipeline in one of them.
+TESTS := python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
@@ -29,10 +31,10 @@ repro: .venv/.ready ## run the whole pipeline and show the result
 	@python -m stages.summary
 
 test: .venv/.ready ## the tests, in minutes
-	python -m pytest -q -m "not slow" tests
+	$(TESTS) -m "not slow" tests
 
 test-all: .venv/.ready ## the slow tests too
-	python -m pytest -q tests
+	$(TESTS) tests
 
 show: .venv/.ready ## the best and the worst changes, with their answers
 	@python -m stages.show
@@ -63,7 +65,7 @@ judge-cache: .venv/.ready ## what is kept of the judges' verdicts; PRUNE=1 drops
 
 bench: .venv/.ready .venv-peers/.ready ## side by side with mlx-lm, PEFT and transformers (an hour)
 	dvc repro fetch@base prepare
-	python -m benchmarks.training --exact --steps 20 --no-stock
+	python -m benchmarks.training --exact --rate 1e-4 --steps 20
 	python -m benchmarks.training
 	python -m benchmarks.answers
 

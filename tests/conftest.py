@@ -23,6 +23,20 @@ else:
     os.environ["OPENBLAS_NUM_THREADS"] = _chosen
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the files out among processes, and begin with the longest part.
+
+    Those are the tests on the finished pipeline, which is run once for all of them; with them those
+    on several processes, because MLX's launcher knows one port.
+    """
+    items.sort(key=lambda item: "integration" not in item.path.parts)
+    for item in items:
+        together = "integration" in item.path.parts or item.path.name == "test_processes.py"
+        group = "pipeline" if together else f"{item.path.parent.name}.{item.path.stem}"
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random float16 Llama of 4 blocks with a ChatML tokenizer. Not to be written to."""

@@ -1,0 +1,87 @@
+"""Does a step cost the same with more data? `python -m benchmarks.scale`.
+
+Trains on once, ten and a hundred times as many examples with the trunk on disk, and prints the
+median step and what the process holds in memory of its own. All but one block is adapted, so that
+the trunk of that many is computed in minutes; where it lies and how it is read is the same.
+"""
+
+import re
+import tempfile
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import mlx.core as mx
+
+from blogtune.layout import markdown_table
+from blogtune.models.chat import open_chat
+from blogtune.models.loading import load_model
+from blogtune.params import read_params
+from blogtune.records import Pair, read_records
+from blogtune.training.engine import Engine
+from blogtune.training.examples import Example, epochs, make_examples
+from blogtune.training.params import TrainParams
+from blogtune.training.trunk import Trunk
+
+BASE = Path("models/base")
+
+
+@click.command(help=__doc__)
+@click.option("--examples", default=100, show_default=True, help="How many are once.")
+@click.option("--steps", default=12, show_default=True, help="Steps at each size.")
+def main(examples: int, steps: int) -> None:
+    params = read_params("train", TrainParams)
+    pairs = list(read_records(Path("data/processed/train.jsonl"), Pair))
+    rows = [("examples", "trunk on disk, MB", "ms a token of a step (median)", "own memory, MB")]
+    for times in (1, 10, 100):
+        measured = _measure(pairs, examples * times, params, steps)
+        rows.append((str(examples * times), *measured))
+        click.echo(markdown_table(rows[-1:]), err=True)
+    click.echo(markdown_table(rows))
+
+
+def _measure(
+    pairs: list[Pair], count: int, params: TrainParams, steps: int
+) -> tuple[str, str, str]:
+    model = load_model(BASE, mx.float32)
+    lora = params.lora.model_copy(update={"layers": len(model.network.layers) - 1})
+    params = params.model_copy(update={"lora": lora, "seed": 7})
+    known, _ = make_examples(pairs, open_chat(model.tokenizer), params.max_sequence_tokens)
+    examples = _repeated(known, count)
+    engine = Engine(model.network, params, mx.distributed.init())
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        trunk = Trunk(model.network, lora.layers, engine.group)
+        for _ in trunk.compute(examples, params.batch_pairs, "disk", Path(folder)):
+            pass
+        engine.trunk = trunk
+        seconds: list[float] = []
+        batches = islice(epochs(examples, params.batch_pairs, params.seed), steps)
+        for number, batch in enumerate(batches, 1):
+            start = time.perf_counter()
+            engine.step([batch], number, params.learning_rate)
+            # Batches are of different lengths, and a step's time follows from its tokens.
+            seconds.append((time.perf_counter() - start) / batch.inputs.size)
+        sizes = f"{trunk.states.nbytes / 1e6:.0f}", f"{_own_memory() / 1e6:.0f}"
+    return sizes[0], f"{1000 * median(seconds):.2f}", sizes[1]
+
+
+def _repeated(examples: list[Example], count: int) -> list[Example]:
+    """So many of the same length distribution, each with an id of its own."""
+    known = sorted(examples[:100], key=lambda example: example.tokens)
+    return [replace(known[n % len(known)], id=f"{n}") for n in range(count)]
+
+
+def _own_memory() -> int:
+    """Bytes that are this process's own: pages of mapped files, which the system may drop, not."""
+    status: Any = Path("/proc/self/status").read_text()
+    found = re.search(r"RssAnon:\s+(\d+) kB", status)
+    assert found
+    return 1024 * int(found[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -112,6 +112,10 @@ def size_text(count: float) -> str:
     return f"{count / 1e3:.3g} kB"
 
 
+def count_text(files: Sequence[HubFile]) -> str:
+    return "1 file" if len(files) == 1 else f"{len(files)} files"
+
+
 def _file(sibling: Any) -> HubFile:
     digest = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
     return HubFile(sibling.rfilename, sibling.size, digest)
@@ -156,7 +160,7 @@ def _announcement(repository: Repository, files: Sequence[HubFile], missing: int
     here = sum(file.size for file in files) - missing
     also = f" ({size_text(here)} more are here already)" if here else ""
     where = f"{repository.source} at {repository.commit[:12]}"
-    return f"fetching {size_text(missing)} of {where}, {len(files)} files{also}"
+    return f"fetching {size_text(missing)} of {where}, {count_text(files)}{also}"
 
 
 def _fetch(repository: Repository, files: Sequence[HubFile], missing: int) -> None:

@@ -16,7 +16,7 @@ import psutil
 
 from blogtune import hub
 from blogtune.errors import UserError
-from blogtune.hub import HubFile, Repository, size_text
+from blogtune.hub import HubFile, Repository, count_text, size_text
 from blogtune.models import repositories
 from blogtune.models.params import DatasetParams, ModelParams
 from blogtune.runtime.device import on_cpu
@@ -39,14 +39,11 @@ class Download:
     key: str
     repository: Repository
     files: list[HubFile]
+    missing: int
 
     @property
     def bytes(self) -> int:
         return sum(file.size for file in self.files)
-
-    @property
-    def missing(self) -> int:
-        return hub.to_fetch(self.files)
 
 
 @dataclass(frozen=True)
@@ -95,11 +92,11 @@ class Needs:
     def lines(self) -> Iterator[str]:
         """Tell it, with what this machine has."""
         for download in self.downloads:
-            count, source = len(download.files), download.repository.source
-            size = size_text(download.bytes)
+            count, size = count_text(download.files), size_text(download.bytes)
             here = download.bytes - download.missing
             also = f", {size_text(here)} of it here already" if here else ""
-            yield f"to fetch: {source} ({download.key}), {count} files, {size}{also}"
+            source = download.repository.source
+            yield f"to fetch: {source} ({download.key}), {count}, {size}{also}"
         parts = ", ".join(f"{n} {size_text(s)}" for n, s in self.parts_of_disk().items() if s)
         yield f"disk: {size_text(self.disk())} needed ({parts}), {size_text(_disk())} free"
         memory, free = self.memory(), psutil.virtual_memory().available
@@ -134,9 +131,11 @@ def needs_of(settings: Settings) -> Needs:
 def _download(key: str, source: ModelParams | DatasetParams) -> Download:
     if isinstance(source, DatasetParams):
         repository = repositories.of_data(source)
-        return Download(key, repository, repositories.data_files(repository))
-    repository = repositories.of_model(source)
-    return Download(key, repository, repositories.model_files(repository))
+        files = repositories.data_files(repository)
+    else:
+        repository = repositories.of_model(source)
+        files = repositories.model_files(repository)
+    return Download(key, repository, files, hub.to_fetch(files))
 
 
 def _is_here(folder: Path, source: ModelParams | DatasetParams) -> bool:

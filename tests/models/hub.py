@@ -15,6 +15,9 @@ from threading import Thread
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import close_session, constants
+
 COMMIT = "5f0c" * 10
 CARD = {"license": "apache-2.0"}
 LARGE = (".safetensors", ".parquet", ".bin")
@@ -191,6 +194,29 @@ class _Handler(_Answers):
 
     def _send_json(self, values: Any) -> None:
         self.send(200, json.dumps(values).encode(), {"Content-Type": "application/json"})
+
+
+@contextmanager
+def client(address: str, folder: Path, token: str | None = None) -> Generator[None]:
+    """Let the hub's client in this process ask `address`, from `folder`, with this token or none.
+
+    It reads its address when it is imported, so that is put where it keeps it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.setattr(constants, "ENDPOINT", address)
+        pattern = "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + pattern)
+        patch.setattr(constants, "HF_TOKEN_PATH", str(folder / "no-token"))
+        patch.delenv("HF_TOKEN", raising=False)
+        if token is not None:
+            patch.setenv("HF_TOKEN", token)
+        close_session()
+        try:
+            yield
+        finally:
+            close_session()
 
 
 @contextmanager

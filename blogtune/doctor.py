@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import distribution, version
+from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
@@ -15,13 +15,13 @@ import psutil
 
 from blogtune.errors import UserError
 from blogtune.models.ollama import OllamaModel
+from blogtune.needs import needs_of
 from blogtune.runtime import device
 from blogtune.settings import Settings, obstacles
 
 GIB = 2**30
 PACKAGES = ("mlx", "mlx-lm", "dvc", "datasets", "pandas", "ollama", "huggingface_hub", "click")
 OLDEST_GLIBC = (2, 35)
-UNKNOWN = "the need is unknown before the model is fetched"
 # What the embedded default was measured to run on; newer ones may lack wheels.
 PYTHONS = ((3, 11), (3, 13))
 
@@ -43,8 +43,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _device()
     yield _blas()
     yield _threads()
-    yield _memory(settings)
-    yield _disk(settings)
+    yield from _room(settings)
     yield from _ollama(settings)
     yield _hub_token(settings)
     for obstacle in obstacles(settings):
@@ -99,39 +98,23 @@ def _threads() -> Finding:
     return Finding("threads", f"{limit or usable} of {os.cpu_count()} cores")
 
 
-def _memory(settings: Settings) -> Finding:
-    # The parity check holds two models in float32, twice the stored half floats each.
-    free = psutil.virtual_memory().available
-    return _room("memory", free, settings, "lower train.batch_pairs, or close other programs")
+def _room(settings: Settings) -> Iterator[Finding]:
+    """Memory and disk, against what the settings need as far as that can be known."""
+    memory, disk = psutil.virtual_memory().available, shutil.disk_usage(Path.cwd()).free
+    try:
+        needs = needs_of(settings)
+    except UserError as error:
+        yield Finding("memory", f"{memory / GIB:.1f} GiB free; the need is unknown: {error}")
+        yield Finding("disk", f"{disk / GIB:.1f} GiB free; the need is unknown")
+        return
+    less = "lower train.batch_pairs, or close other programs"
+    yield _enough("memory", memory, needs.memory(), less)
+    yield _enough("disk", disk, needs.disk(), "free some, or move DVC's: dvc cache dir --local")
 
 
-def _disk(settings: Settings) -> Finding:
-    # Base and fused model, each in the workspace and in DVC's cache.
-    free = shutil.disk_usage(Path.cwd()).free
-    return _room("disk", free, settings, "free some, or move DVC's cache: dvc cache dir --local")
-
-
-def _room(name: str, free: int, settings: Settings, remedy: str) -> Finding:
-    """Compare what is free with four times the base model and a GiB for all else, in bytes."""
-    base = _model_bytes(settings)
-    if base is None:
-        return Finding(name, f"{free / GIB:.1f} GiB free; {UNKNOWN}")
-    need = 4 * base + GIB
+def _enough(name: str, free: int, need: int, remedy: str) -> Finding:
     text = f"{free / GIB:.1f} GiB free, about {need / GIB:.1f} needed"
     return Finding(name, text, remedy if free < need else "")
-
-
-def _model_bytes(settings: Settings) -> int | None:
-    """Bytes of the base model in half floats, None where nobody can know yet."""
-    files = list(Path("models/base").glob("*.safetensors"))
-    if files:
-        return sum(file.stat().st_size for file in files)
-    if settings.model.scheme != "package":
-        return None
-    name, _, file = settings.model.name.partition("/")
-    size = Path(str(distribution(name).locate_file(file))).stat().st_size
-    # A 4-bit GGUF (4.5 to 5 bits a weight) becomes 16 bits.
-    return int(size * 16 / 4.5)
 
 
 def _ollama(settings: Settings) -> Iterator[Finding]:
@@ -158,7 +141,9 @@ def _ollama(settings: Settings) -> Iterator[Finding]:
 def _hub_token(settings: Settings) -> Finding:
     from huggingface_hub import get_token
 
-    hub = any(model.scheme == "hub" for model in settings.models().values())
+    hub = any(source.scheme == "hub" for source in settings.sources().values())
     if get_token():
         return Finding("hub token", "there")
-    return Finding("hub token", "none; needed for gated models only" if hub else "none; not needed")
+    return Finding(
+        "hub token", "none; needed for what is gated or private" if hub else "none; not needed"
+    )

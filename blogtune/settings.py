@@ -15,7 +15,7 @@ from blogtune.errors import UserError
 from blogtune.files import atomic_text
 from blogtune.fusing.params import FuseParams
 from blogtune.judging.params import JudgeParams, OneJudge
-from blogtune.models.params import ModelParams
+from blogtune.models.params import DatasetParams, ModelParams
 from blogtune.params import PARAMS_FILE, Section, read_params
 from blogtune.runtime.params import RuntimeParams
 from blogtune.training.params import TrainParams
@@ -44,6 +44,11 @@ class Settings(Section):
             models["judge.second.model"] = self.judge.second.model
         return models
 
+    def sources(self) -> dict[str, ModelParams | DatasetParams]:
+        """Every source that these settings name, models and the data set, by its key."""
+        data = {"data.fetch": self.data.fetch} if self.data.fetch.source else {}
+        return {**self.models(), **data}
+
     def judges(self) -> dict[str, OneJudge]:
         """Every judge, by its key."""
         second = {"judge.second": self.judge.second} if self.judge.second else {}
@@ -58,10 +63,10 @@ def read_settings(path: Path = PARAMS_FILE) -> Settings:
 def obstacles(settings: Settings) -> list[str]:
     """What of these settings cannot run, each with its remedy; empty when all can."""
     found: list[str] = []
-    for name, model in settings.models().items():
-        if model.scheme in PINNED and model.revision is None:
-            found.append(f"{name}.revision: {model.source} is not pinned; run `make pin`")
-    if not Path(settings.data.path).exists():
+    for name, each in settings.sources().items():
+        if each.scheme in PINNED and each.revision is None:
+            found.append(f"{name}.revision: {each.source} is not pinned; run `make pin`")
+    if settings.data.fetch.source is None and not Path(settings.data.path).exists():
         found.append(f"data.path: {settings.data.path} is not there; put the data there")
     paraphrases = settings.judge.check.paraphrases
     if not Path(paraphrases).exists():

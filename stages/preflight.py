@@ -1,19 +1,25 @@
-"""Before any work: is params.yaml valid, and can all of it run?"""
+"""Before any work: is params.yaml valid, can all of it run, and what will be fetched?"""
 
 import click
 
 from blogtune.errors import UserError
+from blogtune.needs import needs_of
 from blogtune.settings import obstacles, read_settings
 from stages.command import readable_errors
 
 
 @click.command()
 def main() -> None:
-    """Check params.yaml as a whole; called by `make repro`."""
+    """Check params.yaml as a whole, and the disk before a download; called by `make repro`."""
     with readable_errors():
-        found = obstacles(read_settings())
+        settings = read_settings()
+        found = obstacles(settings)
         if found:
             raise UserError("\nerror: ".join(found))
+        needs = needs_of(settings)
+        if needs.downloads:
+            click.echo("\n".join(needs.lines()))
+            needs.check_disk()
 
 
 if __name__ == "__main__":

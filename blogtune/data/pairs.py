@@ -1,6 +1,6 @@
 """Turns one row into question/answer pairs, or says why it cannot.
 
-Three schemas; other keys in a row are passed over:
+Three schemas; other keys in a row are passed over, and `data.columns` renames those that are read:
 
     {"title": "Rank", "url": "https://blog.example/rank", "date": "2026-01-05", "context": "...",
      "conversation": [{"role": "user", "content": "What is ...?"},
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Literal, cast, get_args
 
+from blogtune.data.columns import AS_HERE, Columns
 from blogtune.records import Pair
 
 Reason = Literal[
@@ -48,7 +49,7 @@ class BadRowError(Exception):
         self.reason: Reason = reason
 
 
-def pairs_of(content: bytes | Mapping[str, object]) -> list[Pair]:
+def pairs_of(content: bytes | Mapping[str, object], columns: Columns = AS_HERE) -> list[Pair]:
     """Return the row's pairs, at least one, in its order; raise BadRowError where it is malformed.
 
     A conversation gives one pair for each user turn with the assistant turn that follows; a
@@ -56,8 +57,8 @@ def pairs_of(content: bytes | Mapping[str, object]) -> list[Pair]:
     that says something, else None. Text loses its outer white space.
     """
     row = _parse(content) if isinstance(content, bytes) else content
-    post = _post(row)
-    return [_pair(post, question, answer) for question, answer in _exchanges(row)]
+    post = _post(row, columns)
+    return [_pair(post, question, answer) for question, answer in _exchanges(row, columns)]
 
 
 def pair_id(post: str | None, question: str, answer: str) -> str:
@@ -84,22 +85,24 @@ def _parse(line: bytes) -> Mapping[str, object]:
     return cast("dict[str, object]", row)
 
 
-def _post(row: Mapping[str, object]) -> str | None:
-    for key in ("post", "url", "title"):
+def _post(row: Mapping[str, object], columns: Columns) -> str | None:
+    for key in columns.posts:
         value = row.get(key)
         if value is not None and not (isinstance(value, str) and not value.strip()):
             return _text(value, key)
     return None
 
 
-def _exchanges(row: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def _exchanges(row: Mapping[str, object], columns: Columns) -> Iterator[tuple[str, str]]:
     # A table's row has all columns, so that a schema's key with None counts as absent.
-    for key in ("conversation", "messages"):
+    for key in columns.talks:
         if row.get(key) is not None:
             return _turns(row[key], key)
-    if row.get("question") is None and row.get("answer") is None:
-        raise BadRowError("unknown_schema", "no conversation, messages or question")
-    return iter([(_text(row.get("question"), "question"), _text(row.get("answer"), "answer"))])
+    question, answer = row.get(columns.question), row.get(columns.answer)
+    if question is None and answer is None:
+        known = " or ".join([", ".join(columns.talks), columns.question])
+        raise BadRowError("unknown_schema", f"no {known}")
+    return iter([(_text(question, columns.question), _text(answer, columns.answer))])
 
 
 def _turns(messages: object, key: str) -> Iterator[tuple[str, str]]:

@@ -1,10 +1,16 @@
 """The `data` section of params.yaml."""
 
+from pathlib import PurePath
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from blogtune.data.columns import Column
+from blogtune.models.params import DatasetParams
 from blogtune.params import Section
+
+# Where a data set of the hub is brought.
+FETCHED = PurePath("data/fetched")
 
 
 class SplitParams(Section):
@@ -29,6 +35,17 @@ class NearDuplicateParams(Section):
 
 class DataParams(Section):
     path: str
+    fetch: DatasetParams
+    columns: dict[Column, str] | None
     max_bad_rows: int = Field(ge=0)
     split: SplitParams
     near_duplicates: NearDuplicateParams
+
+    @model_validator(mode="after")
+    def _reads_what_is_fetched(self) -> "DataParams":
+        inside = PurePath(self.path).is_relative_to(FETCHED)
+        if self.fetch.source is not None and not inside:
+            raise ValueError(f"fetch names a data set, so path must be {FETCHED}")
+        if self.fetch.source is None and inside:
+            raise ValueError(f"path is {FETCHED}, but fetch names no data set to bring there")
+        return self

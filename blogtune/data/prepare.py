@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from blogtune.data.columns import Columns, completed
 from blogtune.data.duplicates import first_of_each, near_duplicates
 from blogtune.data.pairs import REASONS, BadRowError, pairs_of
 from blogtune.data.params import DataParams, SplitParams
@@ -37,13 +38,13 @@ def prepare(params: DataParams, output: Path) -> dict[str, Any]:
     stderr. Raises UserError when they exceed `data.max_bad_rows`, and for data that cannot be
     read, give no pairs, leave a split empty or change meanwhile.
     """
-    source = Path(params.path)
+    source = _Source(Path(params.path), completed(params.columns), params.split.seed)
     bad = _BadRows(params.max_bad_rows)
-    keys = _read_keys(source, params.split.seed, bad)
+    keys = _read_keys(source, bad)
     bad.check()
     splits = _allocate(keys, params.split)
-    counts = _counts(splits, source)
-    words = _write_splits(source, params.split.seed, keys, splits, output)
+    counts = _counts(splits, source.path)
+    words = _write_splits(source, keys, splits, output)
     kept = splits != DROPPED
     return {
         "rows": bad.rows,
@@ -55,6 +56,14 @@ def prepare(params: DataParams, output: Path) -> dict[str, Any]:
         "near_duplicates": _write_near_duplicates(output, params),
         **words,
     }
+
+
+class _Source(NamedTuple):
+    """Where the pairs are, what their columns are called, and what their keys are seeded with."""
+
+    path: Path
+    columns: Columns
+    seed: int
 
 
 class _BadRows:
@@ -96,18 +105,18 @@ class _PairKeys(NamedTuple):
     posts: Keys
 
 
-def _read_keys(source: Path, seed: int, bad: _BadRows) -> _PairKeys:
+def _read_keys(source: _Source, bad: _BadRows) -> _PairKeys:
     """The first pass: check and count every row, keep the keys."""
     contents, posts = array("Q"), array("Q")
-    for row in _progress(read_rows(source), "read"):
+    for row in _progress(read_rows(source.path, source.columns), "read"):
         bad.rows += 1
         try:
-            pairs = pairs_of(row.content)
+            pairs = pairs_of(row.content, source.columns)
         except BadRowError as problem:
             bad.add(row, problem)
             continue
         for pair in pairs:
-            content, post = _keys_of(pair, seed)
+            content, post = _keys_of(pair, source.seed)
             contents.append(content)
             posts.append(post)
     return _PairKeys(np.frombuffer(contents, np.uint64), np.frombuffer(posts, np.uint64))
@@ -148,13 +157,13 @@ def _counts(splits: Splits, source: Path) -> dict[str, int]:
 
 
 def _write_splits(
-    source: Path, seed: int, keys: _PairKeys, splits: Splits, output: Path
+    source: _Source, keys: _PairKeys, splits: Splits, output: Path
 ) -> dict[str, float]:
     """The second pass; return the mean lengths, in words, of the pairs that were kept."""
     words, duplicates = Counter[str](), 0
     with ExitStack() as stack:
         files = [stack.enter_context(atomic_text(output / f"{name}.jsonl")) for name in NAMES]
-        for row, pair, split in _with_split(source, seed, keys, splits):
+        for row, pair, split in _with_split(source, keys, splits):
             if split != DROPPED:
                 files[split].write(pair.model_dump_json() + "\n")
                 words.update(question=len(pair.question.split()), answer=len(pair.answer.split()))
@@ -163,30 +172,30 @@ def _write_splits(
             if duplicates == 1:
                 _say(f"{row.where}: the same question and answer as an earlier pair; dropped")
     if duplicates > 1:
-        _say(f"{source}: {duplicates} exact duplicates dropped, that one included")
+        _say(f"{source.path}: {duplicates} exact duplicates dropped, that one included")
     kept = len(splits) - duplicates
     return {f"{name}_words": round(words[name] / kept, 2) for name in ("question", "answer")}
 
 
 def _with_split(
-    source: Path, seed: int, keys: _PairKeys, splits: Splits
+    source: _Source, keys: _PairKeys, splits: Splits
 ) -> Iterator[tuple[Row, Pair, int]]:
     """Each pair again, with its row and its split; raise UserError where it is another now."""
     known = zip(keys.contents.data, keys.posts.data, splits.data, strict=True)
-    changed = UserError(f"{source}: changed while it was read; run prepare again")
+    changed = UserError(f"{source.path}: changed while it was read; run prepare again")
     for row, pair in _pairs_again(source):
         content, post, split = next(known, (None, None, DROPPED))
-        if (content, post) != _keys_of(pair, seed):
+        if (content, post) != _keys_of(pair, source.seed):
             raise changed
         yield row, pair, split
     if next(known, None) is not None:
         raise changed
 
 
-def _pairs_again(source: Path) -> Iterator[tuple[Row, Pair]]:
-    for row in _progress(read_rows(source), "split"):
+def _pairs_again(source: _Source) -> Iterator[tuple[Row, Pair]]:
+    for row in _progress(read_rows(source.path, source.columns), "split"):
         try:
-            yield from ((row, pair) for pair in pairs_of(row.content))
+            yield from ((row, pair) for pair in pairs_of(row.content, source.columns))
         except BadRowError:
             continue  # told and counted by the first pass
 

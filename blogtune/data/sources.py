@@ -10,15 +10,21 @@ import glob
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from blogtune.data.columns import AS_HERE, Columns
 from blogtune.errors import UserError
 
 IGNORED = {".md", ".txt"}
+# The receipt of what was fetched.
+RECEIPT = "source.json"
 TABLE_BATCH_ROWS = 1000
+# JSON lines have no header: a column that none of the first so many has is taken for a mistake.
+FIRST_LINES = 100
 
 
 class Row(NamedTuple):
@@ -33,15 +39,18 @@ class Row(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path, columns: Columns = AS_HERE) -> Iterator[Row]:
     """Yield every row of a data file, or of the data files under a folder, sorted by name.
 
     Blank lines in JSONL are no rows. Raises UserError for a missing path, an unknown kind of
-    file, a file that cannot be read and one without a row.
+    file, a file that cannot be read, one without a row and one without a column that was named.
     """
     for file in data_files(path):
+        reader = READERS[file.suffix.lower()]
+        if columns.given:
+            _check_columns(file, reader, columns)
         empty = True
-        for line, content in READERS[file.suffix.lower()](file):
+        for line, content in reader.rows(file, columns):
             empty = False
             yield Row(file, line, content)
         if empty:
@@ -57,7 +66,8 @@ def data_files(path: Path) -> list[Path]:
         return [_known(path)]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder; set data.path to your data")
-    files = [_known(file) for file in _visible(path) if file.suffix.lower() not in IGNORED]
+    found = (file for file in _visible(path) if file.name != RECEIPT)
+    files = [_known(file) for file in found if file.suffix.lower() not in IGNORED]
     if not files:
         raise UserError(f"{path}: no {_kinds()} file in it; set data.path to your data")
     return files
@@ -82,7 +92,17 @@ def _unreadable(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
-def _jsonl(file: Path) -> Iterator[tuple[int, bytes]]:
+def _check_columns(file: Path, reader: "Reader", columns: Columns) -> None:
+    there = reader.columns(file)
+    lacking = columns.missing(there)
+    if there and lacking:
+        raise UserError(
+            f"{file}: no column {', '.join(lacking)}, which data.columns names; there are "
+            f"{', '.join(there)}"
+        )
+
+
+def _jsonl(file: Path, _: Columns = AS_HERE) -> Iterator[tuple[int, bytes]]:
     try:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -93,18 +113,33 @@ def _jsonl(file: Path) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _csv(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
+def _jsonl_columns(file: Path) -> list[str]:
+    names: dict[str, None] = {}
+    for _, line in islice(_jsonl(file), FIRST_LINES):
+        # A line that is no object is a bad row, told when it is read.
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            names.update(dict.fromkeys(row) if isinstance(row, dict) else {})
+    return list(names)
+
+
+def _csv(file: Path, columns: Columns) -> Iterator[tuple[int, dict[str, object]]]:
     """Every cell is text: "NA" is no missing value here, and 7 no number."""
     with _table_errors(file):
         datasets = _datasets()
-        features = datasets.Features({name: datasets.Value("string") for name in _columns(file)})
+        features = datasets.Features({name: datasets.Value("string") for name in _header(file)})
         options = {"features": features, "na_filter": False, "index_col": False}
         rows = _stream("csv", file, chunksize=TABLE_BATCH_ROWS, **options)
         for number, row in enumerate(rows, 1):
-            yield number, {key: _decoded(key, value) for key, value in row.items()}
+            yield number, {k: _decoded(v) if k in columns.talks else v for k, v in row.items()}
 
 
-def _columns(file: Path) -> list[str]:
+def _csv_columns(file: Path) -> list[str]:
+    with _table_errors(file):
+        return _header(file)
+
+
+def _header(file: Path) -> list[str]:
     """The column names; raise UserError where the first row has more cells than names.
 
     pandas would take the first column for an index and shift the others, or cut the last one off.
@@ -118,10 +153,15 @@ def _columns(file: Path) -> list[str]:
     return names
 
 
-def _parquet(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
+def _parquet(file: Path, _: Columns) -> Iterator[tuple[int, dict[str, object]]]:
     with _table_errors(file):
         # By default a batch is a row group, which may hold the whole file.
         yield from enumerate(_stream("parquet", file, batch_size=TABLE_BATCH_ROWS), 1)
+
+
+def _parquet_columns(file: Path) -> list[str]:
+    with _table_errors(file):
+        return list(import_module("pyarrow.parquet").read_schema(file).names)
 
 
 def _stream(kind: str, file: Path, **options: Any) -> Iterable[dict[str, object]]:
@@ -135,9 +175,9 @@ def _datasets() -> Any:
     return import_module("datasets")
 
 
-def _decoded(key: str, value: object) -> object:
+def _decoded(value: object) -> object:
     """A CSV cell can hold a conversation only as JSON; text that is none stays for the checks."""
-    if key not in ("conversation", "messages") or not isinstance(value, str):
+    if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
@@ -155,8 +195,18 @@ def _table_errors(file: Path) -> Generator[None]:
         raise UserError(f"{file}: not readable as a UTF-8 table: {problem}") from error
 
 
-Reader = Callable[[Path], Iterator[tuple[int, bytes | Mapping[str, object]]]]
-READERS: dict[str, Reader] = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+class Reader(NamedTuple):
+    """How a kind of file is read: its rows one after the other, and its columns."""
+
+    rows: Callable[[Path, Columns], Iterator[tuple[int, bytes | Mapping[str, object]]]]
+    columns: Callable[[Path], list[str]]
+
+
+READERS = {
+    ".jsonl": Reader(_jsonl, _jsonl_columns),
+    ".csv": Reader(_csv, _csv_columns),
+    ".parquet": Reader(_parquet, _parquet_columns),
+}
 
 
 def _kinds() -> str:

@@ -1,4 +1,4 @@
-"""The `model` section of params.yaml, and `judge.model`, which has the same shape.
+"""The `model` section of params.yaml, and `judge.model` and `data.fetch` of the same shape.
 
 A judge may also be an Ollama model, `ollama:<name>`: its server keeps the files, and `revision` is
 the model's digest.
@@ -40,6 +40,28 @@ class ModelParams(Section):
 
 class JudgeModelParams(ModelParams):
     schemes: ClassVar[dict[str, str]] = {**ModelParams.schemes, "ollama": "ollama:<name>"}
+
+
+class DatasetParams(Section):
+    """`data.fetch`: a data set on the hub; `source` is null where there is none."""
+
+    source: str | None
+    revision: str | None
+
+    @property
+    def scheme(self) -> str:
+        return (self.source or "").partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """The repository, "" where there is none."""
+        return (self.source or "").partition(":")[2]
+
+    @model_validator(mode="after")
+    def _is_on_the_hub(self) -> "DatasetParams":
+        if self.source is not None and (self.scheme != "hub" or not self.name):
+            raise ValueError("source must be null or hub:<repository>")
+        return self
 
 
 class SecondModelParams(Section):

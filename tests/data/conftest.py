@@ -17,10 +17,22 @@ WriteRows = Callable[..., Path]
 def make_params() -> MakeParams:
     """`data` params with the shares of the pipeline; `split` and `near_duplicates` take changes."""
 
-    def make(path: Path, max_bad_rows: int = 0, limit: float = 0.5, **split: Any) -> DataParams:
+    def make(
+        path: Path,
+        max_bad_rows: int = 0,
+        limit: float = 0.5,
+        columns: dict[str, str] | None = None,
+        **split: Any,
+    ) -> DataParams:
         shares = {"by": "pair", "train": 0.7, "validation": 0.2, "test": 0.1, "seed": 7}
         near = {"method": "jaccard", "shingle_words": 3, "limit": limit}
-        values = {"path": str(path), "max_bad_rows": max_bad_rows, "near_duplicates": near}
+        values = {
+            "path": str(path),
+            "fetch": {"source": None, "revision": None},
+            "columns": columns,
+            "max_bad_rows": max_bad_rows,
+            "near_duplicates": near,
+        }
         return DataParams.model_validate({**values, "split": {**shares, **split}})
 
     return make

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blogtune.data.columns import AS_HERE
 from blogtune.data.pairs import REASONS
 from blogtune.data.params import DataParams
-from blogtune.data.prepare import _BadRows, _read_keys, _write_splits, prepare
+from blogtune.data.prepare import _BadRows, _read_keys, _Source, _write_splits, prepare
 from blogtune.errors import UserError
 from blogtune.records import NearDuplicate, Pair, read_records
 
@@ -190,10 +191,11 @@ def test_data_that_leave_a_split_empty_are_refused(
 def test_data_that_change_between_the_passes_leave_nothing_written(
     write_rows: WriteRows, tmp_path: Path, rows: list[Any]
 ) -> None:
-    keys = _read_keys(write_rows(*blog()), 7, _BadRows(0))
-    path = write_rows(*rows)
+    source = _Source(write_rows(*blog()), AS_HERE, 7)
+    keys = _read_keys(source, _BadRows(0))
+    write_rows(*rows)
     with pytest.raises(UserError, match=r"rows\.jsonl: changed while it was read"):
-        _write_splits(path, 7, keys, np.zeros(60, np.uint8), tmp_path / "out")
+        _write_splits(source, keys, np.zeros(60, np.uint8), tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 

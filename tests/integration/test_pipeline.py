@@ -15,8 +15,8 @@ MODELS = ("base", "finetuned", "fused")
 BASELINES = ("echo", "base_cut", "random_training_answer", "nearest_training_answer")
 FIGURES = ("mean", "median", "sd", "good", "poor", "coverage", "beyond_question", "empty", "cut")
 STAGES = {
-    *("fetch@base", "fetch@judge", "fetch@second", "prepare", "train", "fuse", "baselines"),
-    *("check_judge", "compare"),
+    *(f"fetch@{name}" for name in ("base", "judge", "second", "data")),
+    *("prepare", "train", "fuse", "baselines", "check_judge", "compare"),
     *(f"answer@{name}" for name in MODELS),
     *(f"judge@{name}" for name in (*MODELS, "baselines")),
 }

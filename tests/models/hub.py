@@ -1,26 +1,57 @@
-"""A small hub on 127.0.0.1 that serves model folders as huggingface.co does."""
+"""A small hub on 127.0.0.1 that serves a repository as huggingface.co does, faults included.
+
+Weights and tables are LFS files: their address leads to a second server, as to a store that must
+not see the token.
+"""
 
 import hashlib
 import json
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import close_session, constants
 
 COMMIT = "5f0c" * 10
 CARD = {"license": "apache-2.0"}
+LARGE = (".safetensors", ".parquet", ".bin")
+
+Access = Literal["open", "gated", "private"]
+# What is wrong with a file: it is cut after so many bytes each time, comes shorter than listed, or
+# with other bytes; or the hub answers with this status.
+Fault = tuple[Literal["cut", "short", "changed", "status"], int]
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves one repository at one commit, and remembers which paths were asked for."""
+    """Serves one repository at one commit, and remembers what was asked for, and with which token.
 
-    def __init__(self, repository: str, folder: Path) -> None:
+    `access` says what only those may read whose token is among `readers`: the files if gated,
+    all if private.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, repository: str, folder: Path, kind: str = "model") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.repository, self.folder = repository, folder
+        self.repository, self.folder, self.kind = repository, folder, kind
+        self.commit = COMMIT
+        self.access: Access = "open"
+        self.readers: set[str] = set()
+        self.faults: dict[str, Fault] = {}
+        # Whether every request gets this status.
+        self.status = 0
+        self.listed: list[str] = []
+        self.sizes: dict[str, int] = {}
         self.asked: list[str] = []
+        self.ranges: list[tuple[str, str]] = []
+        self.tokens: set[str] = set()
+        self.store = _Store(self)
 
     @property
     def address(self) -> str:
@@ -31,62 +62,191 @@ class Hub(ThreadingHTTPServer):
         paths = (path for path in self.folder.rglob("*") if path.is_file())
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
 
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """What the hub lists; `listed` adds names that no honest repository has, `sizes` lies."""
+        extra = dict.fromkeys(self.listed, b"evil")
+        entries = [_entry(name, content) for name, content in {**self.files, **extra}.items()]
+        return [{**each, "size": self.sizes.get(each["path"], each["size"])} for each in entries]
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Hub
 
+class _Store(ThreadingHTTPServer):
+    """Where the large files lie; it remembers which tokens came here, which should be none."""
+
+    daemon_threads = True
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(("127.0.0.1", 0), _StoreHandler)
+        self.hub, self.tokens = hub, set[str]()
+
+
+class _Answers(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
-        path = unquote(urlsplit(self.path).path)
-        self.server.asked.append(path)
-        model, blob = f"/api/models/{self.server.repository}", f"/{self.server.repository}/resolve/"
-        if path in (model, f"{model}/revision/main", f"{model}/revision/{COMMIT}"):
-            self._send_json({"id": self.server.repository, "sha": COMMIT, "cardData": CARD})
-        elif path == f"{model}/tree/{COMMIT}":
-            self._send_json([_entry(*file) for file in self.server.files.items()])
-        elif path.startswith(f"{blob}{COMMIT}/"):
-            self._send_file(path.removeprefix(f"{blob}{COMMIT}/"))
-        else:
-            known = path.startswith((model, blob))
-            self._send(404, b"", {"X-Error-Code": f"{'Revision' if known else 'Repo'}NotFound"})
+        raise NotImplementedError
 
-    def _send_file(self, name: str) -> None:
-        content = self.server.files.get(name)
-        if content is None:
-            self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
-            return
-        etag = hashlib.sha256(content).hexdigest()
-        self._send(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+    @property
+    def asked(self) -> str:
+        return unquote(urlsplit(self.path).path)
 
-    def _send_json(self, values: Any) -> None:
-        self._send(200, json.dumps(values).encode(), {"Content-Type": "application/json"})
+    @property
+    def token(self) -> str:
+        return (self.headers["Authorization"] or "").removeprefix("Bearer ")
 
-    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+    def send(
+        self, status: int, content: bytes = b"", headers: dict[str, str] | None = None
+    ) -> None:
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+        for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(content)
 
+    def send_file(self, hub: Hub, name: str) -> None:
+        content, headers = hub.files[name], {"X-Repo-Commit": hub.commit}
+        wrong, count = hub.faults.get(name, ("", 0))
+        if wrong == "status":
+            self.send(count)
+            return
+        if wrong == "short":
+            content = content[:count]
+        if wrong == "changed":
+            content = content[:count] + bytes([content[count] ^ 1]) + content[count + 1 :]
+        whole, start, status = len(content), 0, 200
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        if found:
+            start, status = int(found[1]), 206
+            hub.ranges.append((name, found[0]))
+            headers["Content-Range"] = f"bytes {start}-{whole - 1}/{whole}"
+        rest = content[start:]
+        if wrong == "cut":
+            # Promised whole, and the line breaks: each time a little further on.
+            headers["Content-Length"] = str(len(rest))
+            rest = rest[:count]
+            self.close_connection = True
+        self.send(status, rest, headers)
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Keep the test's output clean."""
 
 
+class _StoreHandler(_Answers):
+    server: _Store
+
+    def do_GET(self) -> None:
+        self.server.tokens.add(self.token)
+        self.send_file(self.server.hub, self.asked.removeprefix("/"))
+
+
+class _Handler(_Answers):
+    server: Hub
+
+    def do_GET(self) -> None:
+        hub, path = self.server, self.asked
+        hub.asked.append(path)
+        hub.tokens.add(self.token)
+        api = f"/api/{hub.kind}s/{hub.repository}"
+        blob = f"/{'datasets/' if hub.kind == 'dataset' else ''}{hub.repository}/resolve/"
+        if hub.status:
+            self.send(hub.status)
+        elif not path.startswith((api, blob)):
+            self.send(404, b"", {"X-Error-Code": "RepoNotFound"})
+        elif self.token not in hub.readers and (
+            hub.access == "private" or (hub.access == "gated" and path.startswith(blob))
+        ):
+            self._refuse()
+        elif path in (api, f"{api}/revision/main", f"{api}/revision/{hub.commit}"):
+            values = {"id": hub.repository, "sha": hub.commit, "cardData": CARD}
+            self._send_json({**values, "siblings": [_sibling(entry) for entry in hub.entries]})
+        elif path == f"{api}/tree/{hub.commit}":
+            self._send_json(hub.entries)
+        elif path.startswith(f"{blob}{hub.commit}/"):
+            self._send_blob(path.removeprefix(f"{blob}{hub.commit}/"))
+        else:
+            self.send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+
+    def _refuse(self) -> None:
+        """As the hub does: 401 to nobody, 403 to somebody who has not accepted; both hide."""
+        if self.server.access == "gated":
+            self.send(403 if self.token else 401, b"", {"X-Error-Code": "GatedRepo"})
+        elif self.token == "expired":
+            said = "Invalid credentials in Authorization header"
+            self.send(401, b"", {"X-Error-Message": said})
+        else:
+            self.send(404 if self.token else 401, b"", {"X-Error-Code": "RepoNotFound"})
+
+    def _send_blob(self, name: str) -> None:
+        content = self.server.files.get(name)
+        if content is None:
+            self.send(404, b"", {"X-Error-Code": "EntryNotFound"})
+            return
+        if not name.endswith(LARGE):
+            self.send_file(self.server, name)
+            return
+        sha256 = hashlib.sha256(content).hexdigest()
+        linked = {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(content))}
+        port = self.server.store.server_address[1]
+        where = {"Location": f"http://127.0.0.1:{port}/{name}?signature=secret"}
+        self.send(302, b"", {**linked, **where, "X-Repo-Commit": self.server.commit})
+
+    def _send_json(self, values: Any) -> None:
+        self.send(200, json.dumps(values).encode(), {"Content-Type": "application/json"})
+
+
 @contextmanager
-def serve(repository: str, folder: Path) -> Generator[Hub]:
-    with Hub(repository, folder) as hub:
-        thread = Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+def client(address: str, folder: Path, token: str | None = None) -> Generator[None]:
+    """Let the hub's client in this process ask `address`, from `folder`, with this token or none.
+
+    It reads its address when it is imported, so that is put where it keeps it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.setattr(constants, "ENDPOINT", address)
+        pattern = "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + pattern)
+        patch.setattr(constants, "HF_TOKEN_PATH", str(folder / "no-token"))
+        patch.delenv("HF_TOKEN", raising=False)
+        if token is not None:
+            patch.setenv("HF_TOKEN", token)
+        close_session()
+        try:
+            yield
+        finally:
+            close_session()
+
+
+@contextmanager
+def serve(repository: str, folder: Path, kind: str = "model") -> Generator[Hub]:
+    with Hub(repository, folder, kind) as hub, hub.store:
+        servers = (hub, hub.store)
+        threads = [Thread(target=each.serve_forever, args=(0.05,)) for each in servers]
+        for thread in threads:
+            thread.start()
         try:
             yield hub
         finally:
-            hub.shutdown()
-            thread.join()
+            for server, thread in zip(servers, threads, strict=True):
+                server.shutdown()
+                thread.join()
 
 
 def _entry(name: str, content: bytes) -> dict[str, Any]:
-    oid = hashlib.sha256(content).hexdigest()
-    return {"type": "file", "path": name, "size": len(content), "oid": oid}
+    """A file as the tree lists it: git's digest, and for a large one that of its content."""
+    size, blob = len(content), hashlib.sha1(b"blob %d\0" % len(content) + content)
+    entry = {"type": "file", "path": name, "size": size, "oid": blob.hexdigest()}
+    if name.endswith(LARGE):
+        sha256 = hashlib.sha256(content).hexdigest()
+        entry["lfs"] = {"oid": sha256, "size": size, "pointerSize": 134}
+    return entry
+
+
+def _sibling(entry: dict[str, Any]) -> dict[str, Any]:
+    """The same as the repository's information spells it."""
+    lfs = entry.get("lfs")
+    large = {"lfs": {"sha256": lfs["oid"], "size": lfs["size"], "pointerSize": 134}} if lfs else {}
+    name, size, blob = entry["path"], entry["size"], entry["oid"]
+    return {"rfilename": name, "size": size, "blobId": blob, **large}

@@ -53,11 +53,19 @@ class Contender:
 @click.option("--stock/--no-stock", default=True, help="Also mlx-lm with its own BLAS: slow.")
 @click.option("--peers", default=".venv-peers/bin/python", help="The Python that has PEFT.")
 @click.option("--exact", is_flag=True, help="Without dropout, one run: are the losses the same?")
+@click.option("--rate", type=float, help="Learning rate; else that of params.yaml.")
 def main(
-    data: str, batch: int, steps: int, runs: int, stock: bool, peers: str, exact: bool
+    data: str,
+    batch: int,
+    steps: int,
+    runs: int,
+    stock: bool,
+    peers: str,
+    exact: bool,
+    rate: float | None,
 ) -> None:
-    given = _given(Path(data), batch, 1 + steps, exact=exact)
-    contenders = _contenders(steps, peers, stock=stock and not exact)
+    given = _given(Path(data), batch, 1 + steps, exact=exact, rate=rate)
+    contenders = _contenders(steps, peers, stock=stock and not exact, exact=exact)
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(1 if exact else runs):
             for contender in _worth_another(contenders):
@@ -76,7 +84,9 @@ def _worth_another(contenders: Sequence[Contender]) -> list[Contender]:
     return [each for each in contenders if each is not slower]
 
 
-def _given(data: Path, batch: int, count: int, *, exact: bool) -> dict[str, Any]:
+def _given(
+    data: Path, batch: int, count: int, *, exact: bool, rate: float | None
+) -> dict[str, Any]:
     """The batches as token numbers, and the parameters of params.yaml with q, k and v adapted."""
     from blogtune.models.chat import open_chat
     from blogtune.models.loading import load_model
@@ -86,6 +96,8 @@ def _given(data: Path, batch: int, count: int, *, exact: bool) -> dict[str, Any]
     params = read_params("train", TrainParams)
     lora = {"targets": "qkv", "dropout": 0.0 if exact else 0.05}
     changes = {"batch_pairs": batch, "lora": params.lora.model_copy(update=lora)}
+    if rate is not None:
+        changes["learning_rate"] = rate
     params = params.model_copy(update=changes)
     chat = open_chat(load_model(BASE, None).tokenizer)
     rows = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
@@ -104,7 +116,7 @@ def _given(data: Path, batch: int, count: int, *, exact: bool) -> dict[str, Any]
     }
 
 
-def _contenders(steps: int, peers: str, *, stock: bool) -> list[Contender]:
+def _contenders(steps: int, peers: str, *, stock: bool, exact: bool) -> list[Contender]:
     def module(name: str) -> list[str]:
         return [sys.executable, "-m", f"benchmarks.contenders.{name}"]
 
@@ -118,7 +130,8 @@ def _contenders(steps: int, peers: str, *, stock: bool) -> list[Contender]:
     if Path(peers).exists():
         script = [peers, "benchmarks/contenders/peft_lora.py"]
         found.append(Contender(PEFT["float32"], script, steps, {"dtype": "float32"}))
-        found.append(Contender(PEFT["bfloat16"], script, 0, {"dtype": "bfloat16"}))
+        if not exact:
+            found.append(Contender(PEFT["bfloat16"], script, 0, {"dtype": "bfloat16"}))
     return found
 
 
@@ -178,9 +191,12 @@ def _needed(batches: Sequence[list[dict[str, Any]]]) -> float:
 def _compare_losses(contenders: Sequence[Contender]) -> None:
     ours = contenders[0].last["losses"]
     for other in contenders[1:]:
-        pairs = list(zip(ours, other.last["losses"], strict=True))
-        furthest = max(abs(a - b) / b for a, b in pairs)
-        click.echo(f"{other.name}: {len(pairs)} losses, at most {furthest:.1e} apart (relative)")
+        # PEFT draws its matrices from another generator; before the first update they do not count.
+        compared = 1 if other.name == PEFT["float32"] else len(ours)
+        pairs = list(zip(ours, other.last["losses"], strict=True))[:compared]
+        apart = [abs(a - b) / b for a, b in pairs]
+        click.echo(f"{other.name}: {len(pairs)} losses, at most {max(apart):.1e} apart (relative)")
+        click.echo("one by one: " + " ".join(f"{each:.0e}" for each in apart))
 
 
 if __name__ == "__main__":

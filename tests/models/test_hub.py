@@ -359,6 +359,21 @@ def test_a_killed_fetch_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
     assert (tmp_path / "base" / WEIGHTS).read_bytes() == weights
 
 
+def test_a_line_that_is_reset_is_told_and_taken_up_by_the_next_run(
+    hub: Hub, tmp_path: Path
+) -> None:
+    weights = enlarge(hub)
+    hub.faults[WEIGHTS] = ("reset", PIECE + 1000)
+    broke = f"no connection to {hub.address}, or it broke (ReadError); what came is kept, run it "
+    assert last(fetch(hub, tmp_path)).startswith(broke)
+    assert not (tmp_path / "base").exists()
+    hub.faults.clear()
+    said = fetch(hub, tmp_path)
+    assert "(10.5 MB more are here already)" in said[0]
+    assert hub.ranges == [(WEIGHTS, f"bytes={PIECE}-")]
+    assert (tmp_path / "base" / WEIGHTS).read_bytes() == weights
+
+
 def begin(hub: Hub, folder: Path, start: bytes) -> None:
     """Leave the beginning of the weights in `folder`, as an earlier fetch does."""
     digest = next(entry["lfs"]["oid"] for entry in hub.entries if entry["path"] == WEIGHTS)
@@ -487,6 +502,13 @@ def test_no_name_in_a_listing_leads_out_of_the_folder(data: Hub, tmp_path: Path)
         "fetched/data/train-00000-of-00001.parquet",
         "fetched/more.jsonl",
     }
+
+
+@pytest.mark.parametrize("digest", ["../../../evil", "", "a" * 41])
+def test_a_listed_digest_that_is_none_names_no_file(data: Hub, tmp_path: Path, digest: str) -> None:
+    data.digests["more.jsonl"] = digest
+    assert last(fetch(data, tmp_path)) == "more.jsonl is listed without size and digest"
+    assert not (tmp_path / ".dvc").exists()
 
 
 def test_a_data_set_of_other_files_is_refused(data: Hub, tmp_path: Path) -> None:

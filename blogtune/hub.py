@@ -2,7 +2,7 @@
 
 Bytes come through the hub client's own `http_get`, into `.dvc/hub/`, where each file is named by
 the digest that the hub lists for it. What is there is not fetched again, a file that broke off goes
-on from its last byte, and none leaves without its digest. A token is the client's business: it
+on from what is there, and none leaves without its digest. A token is the client's business: it
 takes it from HF_TOKEN or from its own file, and nothing here ever holds it.
 """
 

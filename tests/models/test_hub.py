@@ -180,11 +180,15 @@ def test_of_another_commit_comes_what_changed(hub: Hub, tmp_path: Path) -> None:
     assert {path.rpartition("/")[2] for path in paths} == {"tokenizer_config.json"}
 
 
-def test_shards_come_where_there_is_no_single_file(hub: Hub, tmp_path: Path) -> None:
-    shard = "model-00001-of-00001.safetensors"
-    (hub.folder / WEIGHTS).rename(hub.folder / shard)
+@pytest.mark.parametrize("name", ["model-{}.safetensors", "model.safetensors-{}.safetensors"])
+def test_shards_come_where_there_is_no_single_file(hub: Hub, tmp_path: Path, name: str) -> None:
+    (hub.folder / "model-00001-of-00001.safetensors").unlink()
+    shards = {name.format(f"0000{number}-of-00002") for number in (1, 2)}
+    for shard in shards:
+        (hub.folder / shard).write_bytes(shard.encode())
+    (hub.folder / WEIGHTS).unlink()
     fetch(hub, tmp_path)
-    assert {path.name for path in (tmp_path / "base").glob("*.safetensors")} == {shard}
+    assert {path.name for path in (tmp_path / "base").glob("*.safetensors")} == shards
 
 
 @pytest.mark.parametrize(

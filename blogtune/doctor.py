@@ -14,6 +14,7 @@ import mlx.core as mx
 import psutil
 
 from blogtune.errors import UserError
+from blogtune.judging.params import OneJudge
 from blogtune.models.ollama import OllamaModel
 from blogtune.needs import needs_of
 from blogtune.runtime import device
@@ -44,7 +45,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _blas()
     yield _threads()
     yield from _room(settings)
-    yield from _ollama(settings)
+    yield from ollama(settings) or [Finding("Ollama", "not needed")]
     yield _hub_token(settings)
     for obstacle in obstacles(settings):
         key, _, remedy = obstacle.partition(": ")
@@ -117,25 +118,25 @@ def _enough(name: str, free: int, need: int, remedy: str) -> Finding:
     return Finding(name, text, remedy if free < need else "")
 
 
-def _ollama(settings: Settings) -> Iterator[Finding]:
-    judges = [judge for judge in settings.judges().values() if judge.kind == "ollama"]
-    if not judges:
-        yield Finding("Ollama", "not needed")
-    for judge in judges:
-        model = OllamaModel(judge.model.name, judge.host, timeout_seconds=2)
-        try:
-            digest = model.digest()
-        except UserError as error:
-            value, _, remedy = str(error).partition("; ")
-            yield Finding("Ollama", value, remedy or f"see to the server at {model.address}")
-            continue
-        if digest is None:
-            pull = f"run `ollama pull {model.name}`, or set pull: true"
-            yield Finding("Ollama", f"no {model.name} at {model.address}", pull)
-        else:
-            changed = judge.model.revision not in (None, digest)
-            remedy = "not the one in params.yaml: `make pin` takes it" if changed else ""
-            yield Finding("Ollama", f"{model.name} at {model.address}, {digest[:12]}", remedy)
+def ollama(settings: Settings) -> list[Finding]:
+    """Whether each judge that is an Ollama model can be asked."""
+    judges = settings.judges().values()
+    return [_on_server(judge) for judge in judges if judge.kind == "ollama"]
+
+
+def _on_server(judge: OneJudge) -> Finding:
+    model = OllamaModel(judge.model.name, judge.host, timeout_seconds=2)
+    try:
+        digest = model.digest()
+    except UserError as error:
+        value, _, remedy = str(error).partition("; ")
+        return Finding("Ollama", value, remedy or f"see to the server at {model.address}")
+    if digest is None:
+        pull = f"run `ollama pull {model.name}`, or set pull: true"
+        return Finding("Ollama", f"no {model.name} at {model.address}", pull)
+    changed = judge.model.revision not in (None, digest)
+    remedy = "not the one in params.yaml: `make pin` takes it" if changed else ""
+    return Finding("Ollama", f"{model.name} at {model.address}, {digest[:12]}", remedy)
 
 
 def _hub_token(settings: Settings) -> Finding:

@@ -2,13 +2,14 @@
 
 Bytes come through the hub client's own `http_get`, into `.dvc/hub/`, where each file is named by
 the digest that the hub lists for it. What is there is not fetched again, a file that broke off goes
-on from its last byte, and none leaves without its digest. A token is the client's business: it
+on from what is there, and none leaves without its digest. A token is the client's business: it
 takes it from HF_TOKEN or from its own file, and nothing here ever holds it.
 """
 
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from blogtune.hub_errors import Kind, readable_errors
 from blogtune.progress import progress, say
 
 CHUNK_BYTES = 2**20
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 TIMEOUT_SECONDS = 30
 
 
@@ -62,7 +64,7 @@ def look_up(name: str, kind: Kind, revision: str | None = None) -> Repository:
         )
     if info.sha is None or revision not in (None, info.sha):
         raise UserError(f"hub:{name}: its revision {revision} is no commit; run `make pin`")
-    files = tuple(_file(sibling) for sibling in info.siblings or [])
+    files = tuple(_file(sibling, name) for sibling in info.siblings or [])
     return Repository(name, kind, info.sha, _license(info.card_data), files)
 
 
@@ -116,8 +118,11 @@ def count_text(files: Sequence[HubFile]) -> str:
     return "1 file" if len(files) == 1 else f"{len(files)} files"
 
 
-def _file(sibling: Any) -> HubFile:
+def _file(sibling: Any, name: str) -> HubFile:
     digest = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
+    # The digest becomes a file's name here.
+    if not DIGEST.fullmatch(str(digest)) or sibling.size is None:
+        raise UserError(f"hub:{name}: {sibling.rfilename} is listed without size and digest")
     return HubFile(sibling.rfilename, sibling.size, digest)
 
 

@@ -2,6 +2,7 @@
 
 import click
 
+from blogtune.doctor import ollama
 from blogtune.errors import UserError
 from blogtune.needs import needs_of
 from blogtune.settings import obstacles, read_settings
@@ -19,6 +20,9 @@ def main() -> None:
         needs = needs_of(settings)
         if needs.downloads:
             click.echo("\n".join(needs.lines()))
+            for finding in ollama(settings):
+                remedy = f"; {finding.remedy}" if finding.remedy else ""
+                click.echo(f"judge: {finding.value}{remedy}")
             needs.check_disk()
 
 

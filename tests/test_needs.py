@@ -19,6 +19,7 @@ from blogtune.runtime.device import on_cpu
 from blogtune.settings import read_settings, set_value
 from stages import preflight
 from tests import tiny
+from tests.judging.server import NOBODY
 from tests.models.hub import COMMIT, Hub, client, serve
 
 ROOT = Path(__file__).parents[1]
@@ -116,6 +117,16 @@ def test_preflight_tells_it_and_refuses(hub: Hub, tmp_path: Path) -> None:
         told = CliRunner().invoke(preflight.main)
         assert told.exit_code == 1
         assert told.stderr.startswith("error: disk: 1e+10 GB are needed, ")
+
+
+def test_preflight_tells_of_a_judge_that_cannot_be_asked_yet(hub: Hub, tmp_path: Path) -> None:
+    judge = {"kind": "ollama", "host": NOBODY, "model.source": "ollama:toy"}
+    values = {f"judge.{key}": value for key, value in judge.items()}
+    write_params(tmp_path, **values, **{"judge.model.revision": "ab" * 32})
+    with client(hub.address, tmp_path):
+        hub.sizes = dict.fromkeys(SHARDS, 1000)
+        told = CliRunner().invoke(preflight.main).stdout.splitlines()
+    assert told[-1].startswith(f"judge: no Ollama server at {NOBODY} (ConnectionError); start it")
 
 
 def test_a_model_that_is_here_asks_nobody(hub: Hub, tiny_folder: Path, tmp_path: Path) -> None:

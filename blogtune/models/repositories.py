@@ -9,7 +9,7 @@ from blogtune.models.params import DatasetParams, ModelParams
 
 # Weights come under the names that mlx-lm and transformers load; others are the same weights again
 # (consolidated.safetensors, model.fp16.safetensors).
-SINGLE, SHARD = "model.safetensors", "model-*-of-*.safetensors"
+SINGLE, SHARD = "model.safetensors", "model*-of-*.safetensors"
 BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.txt", "tokenizer.model", "1_Pooling/config.json")
 # What is written here and must not come from elsewhere.
 GENERATED = ("conversion_report.json", "source.json")

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from blogtune.data.columns import AS_HERE
@@ -238,3 +240,24 @@ def test_a_row_is_written_as_a_pair_with_its_id(
     prepare(make_params(write_rows(*blog())), tmp_path)
     line = (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()[0]
     assert list(json.loads(line)) == ["id", "post", "question", "answer"]
+
+
+def test_the_reference_data_set_is_read_as_it_lies_on_the_hub(
+    make_params: MakeParams, tmp_path: Path
+) -> None:
+    """One Parquet file of 91 posts, each with a conversation, and columns that nobody asked for."""
+
+    def turns(post: int) -> list[dict[str, str]]:
+        roles = ("user", "assistant") * 12
+        return [{"role": r, "content": f"w{post} {turn} {r}"} for turn, r in enumerate(roles)]
+
+    names = ("title", "conversation", "context", "url", "date")
+    rows = [(f"t{n}", turns(n), "long " * 500, f"https://b.example/{n}", "d") for n in range(91)]
+    file = tmp_path / "fetched/data/train-00000-of-00001.parquet"
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]), file)
+    (tmp_path / "fetched/source.json").write_text("{}")
+    metrics = prepare(make_params(tmp_path / "fetched"), tmp_path / "out")
+    assert (metrics["rows"], metrics["pairs"], metrics["posts"]) == (91, 91 * 12, 91)
+    posts = {pair.post for pairs in pairs_in(tmp_path / "out").values() for pair in pairs}
+    assert posts == {f"https://b.example/{n}" for n in range(91)}

@@ -7,10 +7,13 @@ not see the token.
 import hashlib
 import json
 import re
+import struct
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import SO_LINGER, SOL_SOCKET
 from threading import Thread
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -23,9 +26,9 @@ CARD = {"license": "apache-2.0"}
 LARGE = (".safetensors", ".parquet", ".bin")
 
 Access = Literal["open", "gated", "private"]
-# What is wrong with a file: it is cut after so many bytes each time, comes shorter than listed, or
-# with other bytes; or the hub answers with this status.
-Fault = tuple[Literal["cut", "short", "changed", "status"], int]
+# What is wrong with a file: the line is closed or reset after so many bytes each time, the file
+# comes shorter than listed, or with another byte; or the hub answers with this status.
+Fault = tuple[Literal["cut", "reset", "short", "changed", "status"], int]
 
 
 class Hub(ThreadingHTTPServer):
@@ -48,6 +51,7 @@ class Hub(ThreadingHTTPServer):
         self.status = 0
         self.listed: list[str] = []
         self.sizes: dict[str, int] = {}
+        self.digests: dict[str, str] = {}
         self.asked: list[str] = []
         self.ranges: list[tuple[str, str]] = []
         self.tokens: set[str] = set()
@@ -64,10 +68,13 @@ class Hub(ThreadingHTTPServer):
 
     @property
     def entries(self) -> list[dict[str, Any]]:
-        """What the hub lists; `listed` adds names that no honest repository has, `sizes` lies."""
+        """What the hub lists; `listed` adds what no honest one has, `sizes` and `digests` lie."""
         extra = dict.fromkeys(self.listed, b"evil")
         entries = [_entry(name, content) for name, content in {**self.files, **extra}.items()]
-        return [{**each, "size": self.sizes.get(each["path"], each["size"])} for each in entries]
+        for entry in entries:
+            entry["size"] = self.sizes.get(entry["path"], entry["size"])
+            entry["oid"] = self.digests.get(entry["path"], entry["oid"])
+        return entries
 
 
 class _Store(ThreadingHTTPServer):
@@ -122,12 +129,16 @@ class _Answers(BaseHTTPRequestHandler):
             hub.ranges.append((name, found[0]))
             headers["Content-Range"] = f"bytes {start}-{whole - 1}/{whole}"
         rest = content[start:]
-        if wrong == "cut":
+        if wrong in ("cut", "reset"):
             # Promised whole, and the line breaks: each time a little further on.
             headers["Content-Length"] = str(len(rest))
             rest = rest[:count]
             self.close_connection = True
         self.send(status, rest, headers)
+        if wrong == "reset":
+            time.sleep(0.5)  # until all of it has left
+            self.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Keep the test's output clean."""

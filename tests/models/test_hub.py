@@ -180,11 +180,15 @@ def test_of_another_commit_comes_what_changed(hub: Hub, tmp_path: Path) -> None:
     assert {path.rpartition("/")[2] for path in paths} == {"tokenizer_config.json"}
 
 
-def test_shards_come_where_there_is_no_single_file(hub: Hub, tmp_path: Path) -> None:
-    shard = "model-00001-of-00001.safetensors"
-    (hub.folder / WEIGHTS).rename(hub.folder / shard)
+@pytest.mark.parametrize("name", ["model-{}.safetensors", "model.safetensors-{}.safetensors"])
+def test_shards_come_where_there_is_no_single_file(hub: Hub, tmp_path: Path, name: str) -> None:
+    (hub.folder / "model-00001-of-00001.safetensors").unlink()
+    shards = {name.format(f"0000{number}-of-00002") for number in (1, 2)}
+    for shard in shards:
+        (hub.folder / shard).write_bytes(shard.encode())
+    (hub.folder / WEIGHTS).unlink()
     fetch(hub, tmp_path)
-    assert {path.name for path in (tmp_path / "base").glob("*.safetensors")} == {shard}
+    assert {path.name for path in (tmp_path / "base").glob("*.safetensors")} == shards
 
 
 @pytest.mark.parametrize(
@@ -359,6 +363,78 @@ def test_a_killed_fetch_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
     assert (tmp_path / "base" / WEIGHTS).read_bytes() == weights
 
 
+def test_a_line_that_is_reset_is_told_and_taken_up_by_the_next_run(
+    hub: Hub, tmp_path: Path
+) -> None:
+    weights = enlarge(hub)
+    hub.faults[WEIGHTS] = ("reset", PIECE + 1000)
+    broke = f"no connection to {hub.address}, or it broke (ReadError); what came is kept, run it "
+    assert last(fetch(hub, tmp_path)).startswith(broke)
+    assert not (tmp_path / "base").exists()
+    hub.faults.clear()
+    said = fetch(hub, tmp_path)
+    assert "(10.5 MB more are here already)" in said[0]
+    assert hub.ranges == [(WEIGHTS, f"bytes={PIECE}-")]
+    assert (tmp_path / "base" / WEIGHTS).read_bytes() == weights
+
+
+def begin(hub: Hub, folder: Path, start: bytes) -> None:
+    """Leave the beginning of the weights in `folder`, as an earlier fetch does."""
+    digest = next(entry["lfs"]["oid"] for entry in hub.entries if entry["path"] == WEIGHTS)
+    (folder / ".dvc/hub").mkdir(parents=True)
+    (folder / f".dvc/hub/{digest}.part").write_bytes(start)
+
+
+@pytest.mark.parametrize("left", [None, 300_000, 1, 0], ids=["all", "most", "a byte", "nothing"])
+def test_from_any_byte_on_the_file_is_the_same(hub: Hub, tmp_path: Path, left: int | None) -> None:
+    weights = hub.files[WEIGHTS]
+    here = 0 if left is None else len(weights) - left
+    begin(hub, tmp_path, weights[:here])
+    fetch(hub, tmp_path)
+    assert (tmp_path / "base" / WEIGHTS).read_bytes() == weights
+    assert hub.ranges == ([(WEIGHTS, f"bytes={here}-")] if left else [])
+    assert any(path.endswith(WEIGHTS) for path in hub.asked) == (left != 0)
+    assert not list((tmp_path / ".dvc/hub").glob("*.part"))
+
+
+@pytest.mark.parametrize("length", [1000, 10**6], ids=["shorter", "longer"])
+def test_a_beginning_of_another_file_is_found_and_forgotten(
+    hub: Hub, tmp_path: Path, length: int
+) -> None:
+    begin(hub, tmp_path, b"x" * length)
+    assert last(fetch(hub, tmp_path)).startswith(f"{WEIGHTS} is not what the hub lists: ")
+    fetch(hub, tmp_path)
+    assert (tmp_path / "base" / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
+
+
+def test_what_was_changed_here_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    begin(hub, tmp_path, b"")
+    fetch(hub, tmp_path)
+    for whole in (tmp_path / ".dvc/hub").iterdir():
+        whole.write_bytes(whole.read_bytes()[:-1] + b"?")
+    for _ in range(len(list((tmp_path / "base").iterdir())) - 1):
+        assert "is not what the hub lists: " in last(fetch(hub, tmp_path))
+    fetch(hub, tmp_path)
+    assert (tmp_path / "base" / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
+
+
+def test_two_at_once_fetch_a_file_once(hub: Hub, tmp_path: Path) -> None:
+    weights = enlarge(hub)
+    places = [tmp_path / name for name in ("one", "two")]
+    running: list[subprocess.Popen[bytes]] = []
+    for place in places:
+        place.mkdir()
+        # As DVC sets it for an experiment in a copy.
+        values = {**environment(place, hub.address), "DVC_ROOT": str(tmp_path)}
+        command = [sys.executable, "-c", FETCH, f"hub:{REPOSITORY}", COMMIT]
+        running.append(subprocess.Popen(command, cwd=place, env=values))
+    assert [process.wait(60) for process in running] == [0, 0]
+    for place in places:
+        assert (place / "base" / WEIGHTS).read_bytes() == weights
+        assert not (place / ".dvc").exists()
+    assert len([path for path in hub.asked if path.endswith(WEIGHTS)]) == 1
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_told_in_one_line(hub: Hub, tmp_path: Path) -> None:
     digest = next(e["lfs"]["oid"] for e in hub.entries if e["path"] == WEIGHTS)
@@ -430,6 +506,13 @@ def test_no_name_in_a_listing_leads_out_of_the_folder(data: Hub, tmp_path: Path)
         "fetched/data/train-00000-of-00001.parquet",
         "fetched/more.jsonl",
     }
+
+
+@pytest.mark.parametrize("digest", ["../../../evil", "", "a" * 41])
+def test_a_listed_digest_that_is_none_names_no_file(data: Hub, tmp_path: Path, digest: str) -> None:
+    data.digests["more.jsonl"] = digest
+    assert last(fetch(data, tmp_path)) == "more.jsonl is listed without size and digest"
+    assert not (tmp_path / ".dvc").exists()
 
 
 def test_a_data_set_of_other_files_is_refused(data: Hub, tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.project import Project, create
+from tests.integration.project import LIGHT, Project, create
 from tests.models.hub import COMMIT, Hub, serve
 
 DATA = "someone/blog"
@@ -26,19 +27,31 @@ def write_table(folder: Path, rows: int) -> None:
     pq.write_table(pa.table(table), folder / "data/train.parquet")
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A gated data set, its address and a token that opens it in the environment."""
-    write_table(tmp_path / "remote", 120)
-    with serve(DATA, tmp_path / "remote", "dataset") as hub:
+@contextmanager
+def gated(repository: str, folder: Path, kind: str, home: Path) -> Generator[Hub]:
+    """A gated repository, its address and a token that opens it in the environment."""
+    with serve(repository, folder, kind) as hub, pytest.MonkeyPatch.context() as patch:
         hub.access, hub.readers = "gated", {TOKEN}
         for name, value in {
             "HF_ENDPOINT": hub.address,
             "HF_TOKEN": TOKEN,
-            "HF_HOME": str(tmp_path / "home/hf"),
+            "HF_HOME": str(home / "hf"),
             "NO_PROXY": "127.0.0.1",
         }.items():
-            monkeypatch.setenv(name, value)
+            patch.setenv(name, value)
+        yield hub
+
+
+def assert_nowhere(token: str, folder: Path) -> None:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 100
+    assert not [path for path in files if token.encode() in path.read_bytes()]
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    write_table(tmp_path / "remote", 120)
+    with gated(DATA, tmp_path / "remote", "dataset", tmp_path / "home") as hub:
         yield hub
 
 
@@ -97,9 +110,7 @@ def test_data_of_the_hub_are_fetched_and_rerun_what_follows_when_they_move(
     # What the token opened is there; the token is nowhere.
     assert TOKEN in hub.tokens
     assert hub.store.tokens == {""}
-    files = [path for path in project.root.parent.rglob("*") if path.is_file()]
-    assert len(files) > 100
-    assert not [path for path in files if TOKEN.encode() in path.read_bytes()]
+    assert_nowhere(TOKEN, project.root.parent)
 
 
 @pytest.mark.slow
@@ -109,3 +120,24 @@ def test_data_of_one_s_own_are_read_where_they_lie(project: Project) -> None:
     file = project.root / "data/raw/lora.jsonl"
     file.write_bytes(file.read_bytes().replace(b"adapter", b"Adapter", 1))
     assert project.repro("fetch@data", "prepare") == {"prepare"}
+
+
+@pytest.mark.slow
+def test_another_model_takes_the_commands_that_readme_shows(
+    project: Project, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """A tiny random model stands in the place of the profile's."""
+    repository = "Qwen/Qwen3-0.6B"
+    with gated(repository, tiny_folder, "model", tmp_path / "home"):
+        project.make("use", "PROFILE=qwen3-0.6b")
+        assert f"model.revision: {COMMIT} (was None)" in project.make("pin").stdout
+        project.set_all({**LIGHT, "train.lora.layers": 2, "answer.max_tokens": 8})
+        done = project.make("repro")
+    assert done.stdout.startswith(f"to fetch: hub:{repository} (model), 4 files, ")
+    assert f"of hub:{repository} at {COMMIT[:12]}, 4 files" in done.stderr
+    assert f"base: {repository}, license apache-2.0" in done.stdout
+    assert "finetuned" in done.stdout
+    assert project.json("models/fused/config.json")["model_type"] == "llama"
+    assert f"revision: {COMMIT}" in (project.root / "dvc.lock").read_text()
+    assert_nowhere(TOKEN, project.root.parent)
+    assert TOKEN not in done.stdout + done.stderr

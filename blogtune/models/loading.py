@@ -42,6 +42,8 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
     except UNLOADABLE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UserError(f"{folder}: mlx-lm cannot load it: {reason}") from error
+    if config.get("model_type") == "gemma2":
+        _mend_gemma2_masks()
     if on_cpu():
         # Behind the load, which imports the model's code.
         host.use()
@@ -50,17 +52,46 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
 
 
 def storage_dtype(folder: Path) -> mx.Dtype:
-    """The float type in which the folder's weights are stored (that of the largest)."""
+    """The float type in which the folder's weights are stored (that of the largest).
+
+    Of quantized weights, the type of their scales.
+    """
     weights: list[mx.array] = []
     for file in sorted(folder.glob("*.safetensors")):
         weights.extend(_as_dict(mx.load(str(file))).values())
-    return max(weights, key=lambda weight: weight.size).dtype
+    floats = [weight for weight in weights if mx.issubdtype(weight.dtype, mx.floating)]
+    return max(floats, key=lambda weight: weight.size).dtype
+
+
+def dtype_name(dtype: mx.Dtype) -> str:
+    """Such as "float16", as config.json and params.yaml have it."""
+    return str(dtype).removeprefix("mlx.core.")
 
 
 def is_quantized(network: nn.Module) -> bool:
     """Whether any layer holds quantized weights."""
     kinds = (nn.QuantizedLinear, nn.QuantizedEmbedding)
     return any(isinstance(module, kinds) for _, module in network.named_modules())
+
+
+def _mend_gemma2_masks() -> None:
+    """Let mlx-lm's Gemma 2 read prompts of unlike lengths at once.
+
+    Its scores have an axis more than others' (query heads that share a key), its masks have not
+    (0.32.2): a mask for each row of a batch fits by accident or not at all.
+    """
+    from mlx_lm.models.gemma2 import Attention
+
+    attention = Attention.__call__
+    if attention.__module__ != Attention.__module__:
+        return
+
+    def call(self: Any, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> mx.array:
+        if mask is not None and mask.ndim == 4 and self.repeats > 1:
+            mask = mx.expand_dims(mask, 2)
+        return attention(self, x, mask, cache)
+
+    Attention.__call__ = call
 
 
 def _load_adapter(network: nn.Module, adapter: Path) -> None:

@@ -1,5 +1,6 @@
 """An adapter on the taught model, and both fused."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def quantized(base: Path, folder: Path, bits: int = 4) -> Path:
     shutil.copytree(base, folder)
     network = load_model(base, mx.float16).network
     nn.quantize(network, group_size=32, bits=bits)
-    tiny.write_weights(folder, network, quantization={"group_size": 32, "bits": bits})
+    config = json.loads((base / "config.json").read_text())
+    tiny.write_weights(folder, network, **config, quantization={"group_size": 32, "bits": bits})
     return folder
 
 

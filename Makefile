@@ -66,6 +66,8 @@ bench: .venv/.ready .venv-peers/.ready ## side by side with mlx-lm, PEFT and tra
 	python -m benchmarks.training --exact --steps 20 --no-stock
 	python -m benchmarks.training
 	python -m benchmarks.answers
+	dvc repro fuse
+	python -m benchmarks.fused
 
 .venv-peers/.ready: requirements/peers.txt
 	@echo "installing PEFT, torch and transformers into .venv-peers (several GB)"

@@ -1,4 +1,4 @@
-"""Each family's tiny model, trained, its adapter and the fused model: what the stages would leave."""
+"""Each family's tiny model, trained and fused: what the stages would leave."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,7 +70,14 @@ def make_trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tr
     return make
 
 
-@pytest.fixture(scope="session", params=list(FAMILIES))
+# The two that are least like a Llama are worth the time of every run.
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(name, marks=() if name in ("phi3", "gemma2") else pytest.mark.slow)
+        for name in FAMILIES
+    ],
+)
 def family(request: pytest.FixtureRequest, make_trained: Callable[[str], Trained]) -> Trained:
     """One of the seven. Not to be written to."""
     return make_trained(request.param)

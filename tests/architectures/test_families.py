@@ -1,5 +1,6 @@
 """Seven families through training, answering, fusing and parity, and what is peculiar to each."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from tests.architectures.families import FAMILIES, save
 from tests.fusing.conftest import fuse_params
 
 # Known questions and others, of unlike lengths.
-QUESTIONS = [*PAIRS, *(tiny.pair(f"n{n}", "Tell " + "again " * n, "-") for n in range(4))]
-TOKENS = 10
+QUESTIONS = [*PAIRS[:4], *(tiny.pair(f"n{n}", "Tell " + "again " * n, "-") for n in range(2))]
+TOKENS = 8
 
 
 def arrays(file: Path) -> dict[str, Any]:
@@ -124,12 +125,13 @@ def one_by_one(model: LoadedModel, question: str) -> tuple[str, str, int]:
 
 def test_batched_answers_are_those_of_one_by_one(family: Trained) -> None:
     model = family.load(adapted=True)
+    expected = [one_by_one(model, pair.question) for pair in QUESTIONS]
     # Two at once leave rows of unlike lengths beside one another again and again.
     for batch in (2, len(QUESTIONS)):
         params = AnswerParams(split="test", max_tokens=TOKENS, batch_questions=batch)
         answers = answer_questions(model, "finetuned", QUESTIONS, params, tiny.ALONE)
         got = [(each.answer, each.stop, each.tokens) for each in answers]
-        assert got == [one_by_one(model, pair.question) for pair in QUESTIONS]
+        assert got == expected
     assert "end" in {stop for _, stop, _ in got}
 
 
@@ -142,11 +144,25 @@ def test_the_fused_model_is_the_adapted_one_and_not_the_base(family: Trained) ->
     assert other.mean_kl > 100 * parity.mean_kl
 
 
-def test_qwen3s_prompt_is_no_beginning_of_the_finished_text() -> None:
-    # The empty thought is in the prompt alone: who cuts the text at the prompt's length cuts it
-    # within the answer. Here the answer's tokens are made apart.
+def test_qwen3s_prompt_is_no_beginning_of_the_finished_text(tmp_path: Path) -> None:
     family = FAMILIES["qwen3"]
-    assert "<think>\n\n</think>" in family.prompt
+    tokenizer = load_model(save(tmp_path / "base", family), None).tokenizer
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+    whole = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
+    assert not whole.startswith(family.prompt)
+    # So the answer is not what is left when the prompt's length is cut off the finished text.
+    pair = tiny.pair("a", "Why?", "Because.")
+    (example,), _ = make_examples([pair], open_chat(tokenizer), 128)
+    assert tokenizer.decode(example.prompt) == family.prompt
+    assert tokenizer.decode(example.answer) == "Because.<|im_end|>"
+
+
+def test_llamas_template_asks_the_clock_of_those_who_pin_nothing(tmp_path: Path) -> None:
+    tokenizer = load_model(save(tmp_path / "base", FAMILIES["llama"]), None).tokenizer
+    turns = [{"role": "user", "content": "Why?"}]
+    told = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert f"Today Date: {date.today():%d %b %Y}" in told
+    assert "1 January 2026" in FAMILIES["llama"].prompt
 
 
 def test_gemma2s_softcaps_are_in_the_loss(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_unflatten
+from mlx_lm.models.rope_utils import SuScaledRoPE
 from mlx_lm.utils import load
 
 from blogtune.errors import UserError
@@ -44,6 +46,7 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
         raise UserError(f"{folder}: mlx-lm cannot load it: {reason}") from error
     if config.get("model_type") == "gemma2":
         _mend_gemma2_masks()
+    _mend_long_ropes(network, config)
     if on_cpu():
         # Behind the load, which imports the model's code.
         host.use()
@@ -92,6 +95,41 @@ def _mend_gemma2_masks() -> None:
         return attention(self, x, mask, cache)
 
     Attention.__call__ = call
+
+
+class _LongRope(SuScaledRoPE):
+    """mlx-lm's rotary embedding with the frequencies for short texts too, which it forgets.
+
+    LongRoPE (Ding et al. 2024, arXiv 2402.13753) has two sets of them: the model saw the short one
+    in texts up to the length that it was first trained on, and transformers takes it for these.
+    """
+
+    def __init__(self, rope: SuScaledRoPE, factors: list[float], base: float) -> None:
+        nn.Module.__init__(self)
+        self.original_max_position_embeddings = rope.original_max_position_embeddings
+        self.dim = rope.dim
+        self._scale, self._freqs = rope._scale, rope._freqs
+        exponents = mx.arange(0, rope.dim, 2, dtype=mx.float32) / rope.dim
+        self._short_freqs = mx.array(factors, dtype=mx.float32) * base**exponents
+
+    def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
+        end = x.shape[-2] + mx.max(mx.array(offset))
+        is_long = end > self.original_max_position_embeddings
+        freqs = mx.where(is_long, self._freqs, self._short_freqs)
+        scaled = x.at[..., : self.dim].multiply(self._scale)
+        return mx.fast.rope(
+            scaled, self.dim, traditional=False, base=None, scale=1.0, offset=offset, freqs=freqs
+        )
+
+
+def _mend_long_ropes(network: nn.Module, config: dict[str, Any]) -> None:
+    factors = (config.get("rope_scaling") or {}).get("short_factor")
+    if factors is None:
+        return
+    ropes = [(name, m) for name, m in network.named_modules() if isinstance(m, SuScaledRoPE)]
+    base = config.get("rope_theta", 10000.0)
+    mended = [(name, _LongRope(rope, factors, base)) for name, rope in ropes]
+    network.update_modules(tree_unflatten(mended))
 
 
 def _load_adapter(network: nn.Module, adapter: Path) -> None:

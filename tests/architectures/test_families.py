@@ -188,8 +188,24 @@ def test_phi4_mini_turns_three_quarters_of_each_head(tmp_path: Path) -> None:
     tokens = mx.array([[3, 9, 40, 41, 42, 9, 7]])
     logits = []
     for name, factor in (("part", 0.75), ("whole", 1.0)):
-        folder = save(tmp_path / name, FAMILIES["phi4-mini"], partial_rotary_factor=factor)
+        changes = {"partial_rotary_factor": factor, "rope_scaling": None}
+        folder = save(tmp_path / name, FAMILIES["phi4-mini"], **changes)
         logits.append(load_model(folder, mx.float32).network(tokens))
     # Of 16 numbers a head.
     assert load_model(tmp_path / "part", None).network.layers[0].self_attn.rope.dims == 12
     assert float(mx.abs(logits[0] - logits[1]).max()) > 1e-3
+
+
+@pytest.mark.parametrize(("length", "set_used"), [(64, "short"), (65, "long")])
+def test_a_long_text_has_other_frequencies_than_a_short_one(
+    tmp_path: Path, length: int, set_used: str
+) -> None:
+    config = FAMILIES["phi4-mini"].config
+    tokens = mx.arange(10, 10 + length)[None]
+    got = load_model(save(tmp_path / "both", FAMILIES["phi4-mini"]), mx.float32).network(tokens)
+    for name in ("short", "long"):
+        only = config["rope_scaling"][f"{name}_factor"]
+        scaling = {"type": "longrope", "short_factor": only, "long_factor": only}
+        folder = save(tmp_path / name, FAMILIES["phi4-mini"], rope_scaling=scaling)
+        same = mx.array_equal(load_model(folder, mx.float32).network(tokens), got)
+        assert same == (name == set_used)

@@ -23,8 +23,11 @@ pytestmark = [
         not PYTHON.exists(), reason=f"no {PYTHON}: make .venv-peers/.ready, or set BLOGTUNE_PEERS"
     ),
 ]
-# Known texts, and one on which a model has nothing to be sure of.
-TEXTS = [*PAIRS, tiny.pair("n", "Tell again of it all!", "A factor of the seed, when it is done.")]
+# Known texts, and others on which a model has nothing to be sure of; the last is longer than the
+# 64 tokens from which on Phi-4-mini's shape has other frequencies.
+ANSWER = "A factor of the seed, when it is done."
+TEXTS = [*PAIRS, tiny.pair("n", "Tell again of it all!", ANSWER)]
+TEXTS += [tiny.pair("long", "Tell again and again of it all! " * 4, ANSWER)]
 
 
 @pytest.fixture(scope="module")

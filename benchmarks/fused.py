@@ -62,21 +62,24 @@ class Agreement:
 @click.option("--peers", default=str(PEERS), help="The Python that has transformers and torch.")
 def main(model: str, texts: int, tokens: int, dtype: str, peers: str) -> None:
     pairs = list(read_records(Path("data/processed/validation.jsonl"), Pair))[:texts]
-    (agreement,) = compare([Path(model)], pairs, tokens, dtype, Path(peers))
+    (agreement,) = compare([(Path(model), pairs)], tokens, dtype, Path(peers))
     click.echo(f"{model} in {dtype}: {agreement}")
 
 
 def compare(
-    folders: Sequence[Path], pairs: Sequence[Pair], tokens: int, dtype: str, peers: Path
+    models: Sequence[tuple[Path, Sequence[Pair]]], tokens: int, dtype: str, peers: Path
 ) -> list[Agreement]:
-    """Read and answer `pairs` with each model, here with MLX and there with transformers."""
-    jobs = [_job(folder, pairs, tokens, dtype) for folder in folders]
+    """Read and answer each model's pairs with it, here with MLX and there with transformers."""
+    jobs = [_job(folder, pairs, tokens, dtype) for folder, pairs in models]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "jobs.json"
         file.write_text(json.dumps(jobs))
         done = subprocess.run([peers, SCRIPT, file], stdout=subprocess.PIPE, check=True)
     theirs = [json.loads(line) for line in done.stdout.splitlines()]
-    return [_compared(job, pairs, result) for job, result in zip(jobs, theirs, strict=True)]
+    return [
+        _compared(job, pairs, result)
+        for job, (_, pairs), result in zip(jobs, models, theirs, strict=True)
+    ]
 
 
 def _job(folder: Path, pairs: Sequence[Pair], tokens: int, dtype: str) -> dict[str, Any]:

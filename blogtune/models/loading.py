@@ -113,6 +113,7 @@ class _LongRope(SuScaledRoPE):
         self._short_freqs = mx.array(factors, dtype=mx.float32) * base**exponents
 
     def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
+        # As in transformers, a batch is as long as its longest row.
         end = x.shape[-2] + mx.max(mx.array(offset))
         is_long = end > self.original_max_position_embeddings
         freqs = mx.where(is_long, self._freqs, self._short_freqs)

@@ -23,11 +23,12 @@ pytestmark = [
         not PYTHON.exists(), reason=f"no {PYTHON}: make .venv-peers/.ready, or set BLOGTUNE_PEERS"
     ),
 ]
-# Known texts, and others on which a model has nothing to be sure of; the last is longer than the
-# 64 tokens from which on Phi-4-mini's shape has other frequencies.
+# Known texts, and one on which a model has nothing to be sure of.
 ANSWER = "A factor of the seed, when it is done."
 TEXTS = [*PAIRS, tiny.pair("n", "Tell again of it all!", ANSWER)]
-TEXTS += [tiny.pair("long", "Tell again and again of it all! " * 4, ANSWER)]
+# Longer than the 64 tokens from which on Phi-4-mini's shape has other frequencies.
+LONG = [tiny.pair("long", "Tell again and again of it all! " * 4, ANSWER)]
+MODELS = [*FAMILIES, "phi3 in parts", "phi3 from 4 bits", "phi4-mini, long"]
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +47,12 @@ def agreements(
     folders["phi3 from 4 bits"] = root / "plain"
     base = quantized(phi3.base, root / "quantized")
     fuse(base, make_adapter(base, root / "adapter"), folders["phi3 from 4 bits"], fuse_params())
-    measured = compare(list(folders.values()), TEXTS, 12, "float32", PYTHON)
-    return dict(zip(folders, measured, strict=True))
+    folders["phi4-mini, long"] = folders["phi4-mini"]
+    jobs = [(folders[name], LONG if "long" in name else TEXTS) for name in MODELS]
+    return dict(zip(MODELS, compare(jobs, 12, "float32", PYTHON), strict=True))
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "phi3 in parts", "phi3 from 4 bits"])
+@pytest.mark.parametrize("name", MODELS)
 def test_transformers_gives_the_logits_that_mlx_gives(
     agreements: dict[str, Agreement], name: str
 ) -> None:

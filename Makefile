@@ -68,6 +68,8 @@ bench: .venv/.ready .venv-peers/.ready ## side by side with mlx-lm, PEFT and tra
 	python -m benchmarks.training --exact --rate 1e-4 --steps 20
 	python -m benchmarks.training
 	python -m benchmarks.answers
+	dvc repro fuse
+	python -m benchmarks.fused
 
 .venv-peers/.ready: requirements/peers.txt
 	@echo "installing PEFT, torch and transformers into .venv-peers (several GB)"

@@ -23,15 +23,16 @@ def main(run: Run) -> None:
     """Write models/fused and metrics/fusion.json; fail if the fused model departs."""
     params = run.read("fuse", FuseParams)
     dtype = compute_dtype(run.read("runtime", RuntimeParams))
-    fuse(BASE, ADAPTER, FUSED)
+    stored = fuse(BASE, ADAPTER, FUSED, params)
     pairs = list(read_records(Path("data/processed/validation.jsonl"), Pair))
     adapted, fused = load_model(BASE, dtype, ADAPTER), load_model(FUSED, dtype)
     parity = measure(adapted, fused, pairs, params)
     parity.check(params)
-    write_json(Path("metrics/fusion.json"), parity.metrics())
+    write_json(Path("metrics/fusion.json"), {**parity.metrics(), "stored": stored})
+    only = "; only MLX reads this: fuse.dequantize: true is for others" if parity.quantized else ""
     click.echo(
         f"fused: top-1 agreement {parity.top1_agreement:.2%} at {parity.positions} tokens, "
-        f"mean KL {parity.mean_kl:.1e}"
+        f"mean KL {parity.mean_kl:.1e}; stored as {stored}{only}"
     )
 
 

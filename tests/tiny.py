@@ -73,20 +73,34 @@ def write_weights(folder: Path, model: Any, **config: Any) -> None:
     (folder / "config.json").write_text(json.dumps(values, indent=2))
 
 
-def write_tokenizer(folder: Path, template: str | None) -> None:
-    """A byte-level BPE learned from the facts, with a chat template unless it is None."""
-    _tokenizer().save(str(folder / "tokenizer.json"))
+def write_tokenizer(
+    folder: Path,
+    template: str | None,
+    specials: tuple[str, ...] = (STOP, START, END),
+    *,
+    eos: str = STOP,
+    bos: str | None = None,
+) -> int:
+    """A byte-level BPE learned from the facts, with a chat template unless it is None.
+
+    The special tokens have the numbers from 0 on. Returns the size of the vocabulary.
+    """
+    tokenizer = _tokenizer(specials)
+    tokenizer.save(str(folder / "tokenizer.json"))
     values: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": STOP,
-        "pad_token": STOP,
-        "additional_special_tokens": [START, END],
+        "eos_token": eos,
+        "pad_token": specials[0],
+        "additional_special_tokens": [each for each in specials if each not in (eos, bos)],
         "clean_up_tokenization_spaces": False,
         "model_max_length": 512,
     }
+    if bos is not None:
+        values["bos_token"] = bos
     if template is not None:
         values["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(values, indent=2))
+    return tokenizer.get_vocab_size()
 
 
 def save_taught(base: Path, folder: Path) -> None:
@@ -150,13 +164,13 @@ def _config(blocks: int, tied: bool) -> dict[str, Any]:
     }
 
 
-def _tokenizer() -> Tokenizer:
+def _tokenizer(specials: tuple[str, ...] = (STOP, START, END)) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=320,
-        special_tokens=[STOP, START, END],
+        special_tokens=list(specials),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -1,33 +1,48 @@
-"""Merges LoRA adapters into the base weights: W + scale * (A B)^T, rounded once."""
+"""Merges LoRA adapters into the base weights: W + scale * (A B)^T, rounded once.
 
-import shutil
+What is written loads with mlx-lm and, where it is not quantized, with transformers as it comes:
+weights in parts of 5 GB with their index, and a config that is true of them.
+"""
+
 from pathlib import Path
 
 import mlx.core as mx
 from mlx.utils import tree_unflatten
-from mlx_lm.utils import save_model
+from mlx_lm.utils import dequantize_model, save_model
 
-from blogtune.errors import UserError
 from blogtune.files import atomic_folder
-from blogtune.models.loading import is_quantized, load_model, storage_dtype
+from blogtune.fusing.others import write_others
+from blogtune.fusing.params import FuseParams
+from blogtune.models.loading import dtype_name, is_quantized, load_model, storage_dtype
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "source.json")
 
+def fuse(base: Path, adapter: Path, output: Path, params: FuseParams) -> str:
+    """Write the fused model; return how its weights are stored, such as "float16".
 
-def fuse(base: Path, adapter: Path, output: Path) -> None:
-    """Write the fused model, weights in the base's storage type, config and tokenizer unchanged.
-
-    The sum is formed in float32 and rounded once. Raises UserError for a quantized base.
+    The sum is formed in float32 and rounded once to `params.dtype` (auto: as the base is stored).
+    The layers of a quantized base become plain ones with `params.dequantize`; without it those that
+    were adapted are quantized again, as the base is, and the others stay bit by bit.
     """
     model = load_model(base, mx.float32, adapter)
-    if is_quantized(model.network):
-        raise UserError(f"{base}: quantized weights cannot be fused; use a float base")
-    layers = [(n, m.fuse()) for n, m in model.network.named_modules() if hasattr(m, "fuse")]
-    model.network.update_modules(tree_unflatten(layers))
-    model.network.set_dtype(storage_dtype(base))
+    network = model.network
+    was_quantized = is_quantized(network)
+    dtype = storage_dtype(base) if params.dtype == "auto" else getattr(mx, params.dtype)
+    modules = network.named_modules()
+    layers = [(n, m.fuse(dequantize=params.dequantize)) for n, m in modules if hasattr(m, "fuse")]
+    network.update_modules(tree_unflatten(layers))
+    if params.dequantize:
+        dequantize_model(network)
+    network.set_dtype(dtype)
     with atomic_folder(output) as folder:
-        save_model(folder, model.network)
-        skipped = {file for pattern in WEIGHTS for file in base.glob(pattern)}
-        for file in base.iterdir():
-            if file.is_file() and file not in skipped:
-                shutil.copyfile(file, folder / file.name)
+        save_model(folder, network)
+        write_others(model, folder, dtype)
+    return _stored(model.config, dtype, was=was_quantized, now=is_quantized(network))
+
+
+def _stored(config: dict[str, object], dtype: mx.Dtype, *, was: bool, now: bool) -> str:
+    name = dtype_name(dtype)
+    if not was:
+        return name
+    quantization = config.get("quantization")
+    bits = quantization.get("bits") if isinstance(quantization, dict) else "few"
+    return f"{bits} bits, scales in {name}" if now else f"{name}, dequantized from {bits} bits"

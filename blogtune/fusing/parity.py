@@ -17,19 +17,23 @@ from scipy.special import log_softmax
 from blogtune.errors import UserError
 from blogtune.fusing.params import FuseParams
 from blogtune.models.chat import Chat, open_chat
-from blogtune.models.loading import LoadedModel
+from blogtune.models.loading import LoadedModel, is_quantized
 from blogtune.progress import progress
 from blogtune.records import Pair
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the fused model departs from the adapted one, over `positions` answer tokens."""
+    """How far the fused model departs from the adapted one, over `positions` answer tokens.
+
+    `quantized` tells that the fused weights are, which means: again, with the adapter in them.
+    """
 
     positions: int
     top1_agreement: float
     mean_kl: float
     max_kl: float
+    quantized: bool = False
 
     def metrics(self) -> dict[str, float]:
         """For metrics/fusion.json; KL in millionths, because DVC shows five digits only."""
@@ -45,17 +49,22 @@ class Parity:
         # Put so that a divergence which is no number does not pass.
         near = self.mean_kl <= params.max_kl
         if not near or self.top1_agreement < params.min_top1_agreement:
+            why = "quantizing it again cost that; set fuse.dequantize: true, or allow for it"
             raise UserError(
                 f"the fused model is not the adapted one: mean KL {self.mean_kl:.2e} (fuse.max_kl "
                 f"{params.max_kl:.0e}), top-1 agreement {self.top1_agreement:.4f} "
-                f"(fuse.min_top1_agreement {params.min_top1_agreement}); it must not ship"
+                f"(fuse.min_top1_agreement {params.min_top1_agreement}); "
+                f"{why if self.quantized else 'it must not ship'}"
             )
 
 
 def measure(
     adapted: LoadedModel, fused: LoadedModel, pairs: Sequence[Pair], params: FuseParams
 ) -> Parity:
-    """Compare both models on the first `params.parity_pairs` pairs."""
+    """Compare both models on the first `params.parity_pairs` pairs.
+
+    `fused` is the model as it ships, loaded from its own folder: rounded, and perhaps quantized.
+    """
     chat = open_chat(adapted.tokenizer)
     divergences: list[npt.NDArray[np.float64]] = []
     agreements: list[npt.NDArray[np.bool_]] = []
@@ -70,6 +79,7 @@ def measure(
         top1_agreement=float(np.concatenate(agreements).mean()),
         mean_kl=float(divergence.mean()),
         max_kl=float(divergence.max()),
+        quantized=is_quantized(fused.network),
     )
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_unflatten
+from mlx_lm.models.rope_utils import SuScaledRoPE
 from mlx_lm.utils import load
 
 from blogtune.errors import UserError
@@ -42,6 +44,9 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
     except UNLOADABLE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UserError(f"{folder}: mlx-lm cannot load it: {reason}") from error
+    if config.get("model_type") == "gemma2":
+        _mend_gemma2_masks()
+    _mend_long_ropes(network, config)
     if on_cpu():
         # Behind the load, which imports the model's code.
         host.use()
@@ -50,17 +55,82 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
 
 
 def storage_dtype(folder: Path) -> mx.Dtype:
-    """The float type in which the folder's weights are stored (that of the largest)."""
+    """The float type in which the folder's weights are stored (that of the largest).
+
+    Of quantized weights, the type of their scales.
+    """
     weights: list[mx.array] = []
     for file in sorted(folder.glob("*.safetensors")):
         weights.extend(_as_dict(mx.load(str(file))).values())
-    return max(weights, key=lambda weight: weight.size).dtype
+    floats = [weight for weight in weights if mx.issubdtype(weight.dtype, mx.floating)]
+    return max(floats, key=lambda weight: weight.size).dtype
+
+
+def dtype_name(dtype: mx.Dtype) -> str:
+    """Such as "float16", as config.json and params.yaml have it."""
+    return str(dtype).removeprefix("mlx.core.")
 
 
 def is_quantized(network: nn.Module) -> bool:
     """Whether any layer holds quantized weights."""
     kinds = (nn.QuantizedLinear, nn.QuantizedEmbedding)
     return any(isinstance(module, kinds) for _, module in network.named_modules())
+
+
+def _mend_gemma2_masks() -> None:
+    """Let mlx-lm's Gemma 2 read prompts of unlike lengths at once.
+
+    Its scores have an axis more than others' (query heads that share a key), its masks have not
+    (0.32.2): a mask for each row of a batch fits by accident or not at all.
+    """
+    from mlx_lm.models.gemma2 import Attention
+
+    attention = Attention.__call__
+    if attention.__module__ != Attention.__module__:
+        return
+
+    def call(self: Any, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> mx.array:
+        if mask is not None and mask.ndim == 4 and self.repeats > 1:
+            mask = mx.expand_dims(mask, 2)
+        return attention(self, x, mask, cache)
+
+    Attention.__call__ = call
+
+
+class _LongRope(SuScaledRoPE):
+    """mlx-lm's rotary embedding with the frequencies for short texts too, which it forgets.
+
+    LongRoPE (Ding et al. 2024, arXiv 2402.13753) has two sets of them: the model saw the short one
+    in texts up to the length that it was first trained on, and transformers takes it for these.
+    """
+
+    def __init__(self, rope: SuScaledRoPE, factors: list[float], base: float) -> None:
+        nn.Module.__init__(self)
+        self.original_max_position_embeddings = rope.original_max_position_embeddings
+        self.dim = rope.dim
+        self._scale, self._freqs = rope._scale, rope._freqs
+        exponents = mx.arange(0, rope.dim, 2, dtype=mx.float32) / rope.dim
+        self._short_freqs = mx.array(factors, dtype=mx.float32) * base**exponents
+
+    def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
+        # As in transformers, a batch is as long as its longest row.
+        end = x.shape[-2] + mx.max(mx.array(offset))
+        is_long = end > self.original_max_position_embeddings
+        freqs = mx.where(is_long, self._freqs, self._short_freqs)
+        scaled = x.at[..., : self.dim].multiply(self._scale)
+        return mx.fast.rope(
+            scaled, self.dim, traditional=False, base=None, scale=1.0, offset=offset, freqs=freqs
+        )
+
+
+def _mend_long_ropes(network: nn.Module, config: dict[str, Any]) -> None:
+    factors = (config.get("rope_scaling") or {}).get("short_factor")
+    if factors is None:
+        return
+    ropes = [(name, m) for name, m in network.named_modules() if isinstance(m, SuScaledRoPE)]
+    base = config.get("rope_theta", 10000.0)
+    mended = [(name, _LongRope(rope, factors, base)) for name, rope in ropes]
+    network.update_modules(tree_unflatten(mended))
 
 
 def _load_adapter(network: nn.Module, adapter: Path) -> None:

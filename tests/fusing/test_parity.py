@@ -7,13 +7,13 @@ import pytest
 from scipy.special import rel_entr, softmax
 
 from blogtune.errors import UserError
-from blogtune.fusing.params import FuseParams
 from blogtune.fusing.parity import Parity, measure
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from tests import tiny
+from tests.fusing.conftest import fuse_params
 
-LIMITS = FuseParams(parity_pairs=4, max_kl=1e-4, min_top1_agreement=0.99)
+LIMITS = fuse_params(parity_pairs=4, max_kl=1e-4, min_top1_agreement=0.99)
 
 
 def test_a_model_does_not_differ_from_itself(tiny_folder: Path) -> None:

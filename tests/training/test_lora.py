@@ -37,6 +37,25 @@ PHI3_MINI = {
     "tie_word_embeddings": False,
 }
 
+# Width, blocks, query heads, key heads, size of a head, as published.
+LLAMA32, QWEN25, QWEN3, MISTRAL, GEMMA2, PHI4_MINI = (
+    {
+        "hidden_size": width,
+        "num_hidden_layers": blocks,
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
+        "head_dim": size,
+    }
+    for width, blocks, heads, key_heads, size in (
+        (2048, 16, 32, 8, 64),
+        (896, 24, 14, 2, 64),
+        (1024, 28, 16, 8, 128),
+        (4096, 32, 32, 8, 128),
+        (2304, 26, 8, 4, 256),
+        (3072, 32, 24, 8, 128),
+    )
+)
+
 
 def lora(
     layers: int = 2,
@@ -67,6 +86,13 @@ class Strange(nn.Module):
         pytest.param("llama", SMOLLM2, 8, 172_032, id="SmolLM2-135M"),
         pytest.param("phi3", PHI3_MINI, 8, 786_432, id="Phi-3 mini"),
         pytest.param("phi3", PHI3_MINI, 32, 3_145_728, id="Phi-3 mini, every block"),
+        # 8 blocks x rank 8 x the sum over query, key and value of (inputs + outputs).
+        pytest.param("llama", LLAMA32, 8, 64 * (4096 + 2 * 2560), id="Llama 3.2 1B"),
+        pytest.param("qwen2", QWEN25, 8, 64 * (1792 + 2 * 1024), id="Qwen2.5 0.5B"),
+        pytest.param("qwen3", QWEN3, 8, 64 * (3072 + 2 * 2048), id="Qwen3 0.6B"),
+        pytest.param("llama", MISTRAL, 8, 64 * (8192 + 2 * 5120), id="Mistral 7B"),
+        pytest.param("gemma2", GEMMA2, 8, 64 * (4352 + 2 * 3328), id="Gemma 2 2B"),
+        pytest.param("phi3", PHI4_MINI, 8, 64 * (3072 + 5120), id="Phi-4 mini"),
     ],
 )
 def test_the_known_counts_come_out(

@@ -1,0 +1,68 @@
+"""Writes what stands beside the fused weights: tokenizer, chat template, and a config that is true.
+
+Where nothing has to change, the base model's files come along byte by byte. Python code never does:
+an `auto_map`, which would send transformers to such code, is left out where transformers has the
+architecture itself.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from transformers import CONFIG_MAPPING
+
+from blogtune.files import write_json
+from blogtune.models.loading import LoadedModel, dtype_name, is_quantized
+from blogtune.progress import say
+
+# hf_quant_config.json tells of a quantization that mlx-lm has turned into its own.
+LEFT_OUT = (
+    *("*.safetensors", "*.safetensors.index.json", "source.json", "hf_quant_config.json"),
+    "*.py",
+)
+QUANTIZATION = ("quantization", "quantization_config")
+
+
+def write_others(model: LoadedModel, folder: Path, dtype: mx.Dtype) -> None:
+    """Copy the base model's other files into `folder`, and mend its config for these weights.
+
+    `model` is the fused one, of the base model's folder and config; `dtype` is the float type that
+    its weights are stored in.
+    """
+    left_out = {file for pattern in LEFT_OUT for file in model.folder.glob(pattern)}
+    for file in model.folder.iterdir():
+        if file.is_file() and file not in left_out:
+            shutil.copyfile(file, folder / file.name)
+    known = model.config.get("model_type") in CONFIG_MAPPING
+    _mend(folder / "config.json", _true_config(model, dtype), known=known)
+    _mend(folder / "tokenizer_config.json", {}, known=known)
+
+
+def _true_config(model: LoadedModel, dtype: mx.Dtype) -> dict[str, Any]:
+    """What the config must say of quantization and type; None: nothing."""
+    now = model.config["quantization"] if is_quantized(model.network) else None
+    types = dict.fromkeys(("dtype", "torch_dtype"), dtype_name(dtype))
+    return {**dict.fromkeys(QUANTIZATION, now), **types}
+
+
+def _mend(file: Path, true: dict[str, Any], *, known: bool) -> None:
+    """Rewrite a JSON file where it says otherwise; a type that it does not name is not added."""
+    if not file.exists():
+        return
+    given = json.loads(file.read_text(encoding="utf-8"))
+    mended = {**given}
+    for key, value in true.items():
+        if value is None:
+            mended.pop(key, None)
+        elif key in given or key in QUANTIZATION:
+            mended[key] = value
+    if "auto_map" in given:
+        if known:
+            del mended["auto_map"]
+        told = "left out: transformers has this architecture itself"
+        other = "kept, but the code it names is not: transformers does not load this model"
+        say(f"{file.name}: auto_map {told if known else other}")
+    if mended != given:
+        write_json(file, mended)

@@ -57,6 +57,7 @@ TEMPLATES = {
     "Mistral 7B v0.3": (
         "{{ '<s>' }}{% for m in messages %}{% if m.role == 'user' %}"
         "{{ '[INST] ' + m.content + '[/INST]' }}"
+        "{% elif m.role == 'system' %}{{ raise_exception('no system') }}"
         "{% else %}{{ ' ' + m.content + '</s>' }}{% endif %}{% endfor %}"
     ),
 }

@@ -8,7 +8,7 @@ TESTS := python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all check fix show diff verdict judge readme use pin \
+.PHONY: help setup repro test test-all check fix show diff verdict judge readme use pin export \
   judge-cache doctor lock bench by-post
 
 help: ## list the targets
@@ -59,6 +59,9 @@ use: .venv/.ready ## write a profile into params.yaml: make use PROFILE=phi3-min
 
 pin: .venv/.ready ## look hub commits and Ollama digests up and write them into params.yaml
 	@python -m stages.pin
+
+export: .venv/.ready ## the fused model on an Ollama server, and what serving costs
+	@python -m stages.export
 
 judge-cache: .venv/.ready ## what is kept of the judges' verdicts; PRUNE=1 drops what no judge here made
 	@python -m stages.judge_cache $(if $(PRUNE),--prune)

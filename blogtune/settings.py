@@ -12,6 +12,7 @@ from blogtune.answering.params import AnswerParams
 from blogtune.comparing.params import BaselineParams, CompareParams
 from blogtune.data.params import DataParams
 from blogtune.errors import UserError
+from blogtune.exporting.params import ExportParams
 from blogtune.files import atomic_text
 from blogtune.fusing.params import FuseParams
 from blogtune.judging.params import JudgeParams, OneJudge
@@ -36,6 +37,7 @@ class Settings(Section):
     baselines: BaselineParams
     judge: JudgeParams
     compare: CompareParams
+    export: ExportParams
 
     def models(self) -> dict[str, ModelParams]:
         """Every model that these settings name, by its key."""

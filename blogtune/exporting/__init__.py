@@ -1,0 +1,1 @@
+"""Hands the fused model to Ollama, and measures what the server makes of it."""

@@ -1,0 +1,125 @@
+"""The served model's answers to the test questions, and how far it chooses as the fused one does.
+
+Teacher-forced: every token that the server chose is its most likely one behind the question and the
+tokens before it. The fused model in MLX reads the same text, and the share of tokens that it would
+have chosen too is the top-1 agreement.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from blogtune.answering.params import AnswerParams
+from blogtune.errors import UserError
+from blogtune.exporting.server import OllamaServer, Reply
+from blogtune.exporting.source import Source
+from blogtune.judging.ollama import LEAST_CONTEXT
+from blogtune.judging.workers import in_parallel
+from blogtune.models.chat import Chat
+from blogtune.models.loading import LoadedModel
+from blogtune.progress import progress
+from blogtune.records import Answer, Pair
+
+SERVED = "served"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Shares of tokens that the fused model chooses too: of all `positions`, of the first ones.
+
+    `unread`: answers whose text does not become the same number of tokens again.
+    """
+
+    positions: int
+    top1: float
+    first_token: float
+    unread: int
+
+
+def ask_all(
+    server: OllamaServer, source: Source, pairs: Sequence[Pair], params: AnswerParams
+) -> list[Reply]:
+    """The server's replies to the questions, in their order.
+
+    Raises UserError where question and answer do not fit into the model's context, and where the
+    server reads a question as another number of tokens than we do.
+    """
+    sizes = [len(source.chat.prompt(pair.question)) for pair in pairs]
+    context = _context(max(sizes) + params.max_tokens, source)
+    replies: dict[int, Reply] = {}
+    with server.model().client() as client:
+
+        def ask(index: int) -> Reply:
+            return server.ask(client, pairs[index].question, params.max_tokens, context)
+
+        done = in_parallel(ask, range(len(pairs)), server.params.workers)
+        for index, reply in progress(done, desc="ask", unit="questions", total=len(pairs)):
+            if reply.prompt_tokens not in (None, sizes[index]):
+                raise UserError(
+                    f"ollama:{server.params.name}: question {pairs[index].id} is "
+                    f"{reply.prompt_tokens} tokens at the server and {sizes[index]} here: its "
+                    "tokenizer departs, and its answers would be another model's"
+                )
+            replies[index] = reply
+    return [replies[index] for index in range(len(pairs))]
+
+
+def records(pairs: Sequence[Pair], replies: Sequence[Reply]) -> list[Answer]:
+    """The replies as the pipeline's answers."""
+    return [
+        Answer(
+            id=pair.id,
+            post=pair.post,
+            question=pair.question,
+            reference=pair.answer,
+            model=SERVED,
+            answer=reply.text.strip(),
+            stop=reply.stop,
+            tokens=reply.tokens,
+        )
+        for pair, reply in zip(pairs, replies, strict=True)
+    ]
+
+
+def agreement(
+    model: LoadedModel, chat: Chat, pairs: Sequence[Pair], replies: Sequence[Reply]
+) -> Agreement:
+    """How often the fused model's most likely token is the one that the server chose.
+
+    Raises UserError where no answer can be read token by token.
+    """
+    same: list[np.ndarray[tuple[int], np.dtype[np.bool_]]] = []
+    unread = 0
+    both = list(zip(pairs, replies, strict=True))
+    for pair, reply in progress(both, desc="agreement", unit="answers"):
+        answer = chat.answer(reply.text)
+        if len(answer) - 1 != reply.tokens:
+            unread += 1
+            continue
+        # Which end token the server stopped at is not told: any of them is the same choice.
+        chosen = np.array(answer if reply.stop == "end" else answer[:-1], np.int64)
+        if not len(chosen):
+            unread += 1
+            continue
+        prompt = chat.prompt(pair.question)
+        logits = model.network(mx.array([[*prompt, *chosen[:-1].tolist()]]))[0, len(prompt) - 1 :]
+        ours = np.array(mx.argmax(logits, axis=-1)).astype(np.int64)
+        ours[np.isin(ours, chat.stops)] = chat.end
+        same.append(ours == chosen)
+    if not same:
+        raise UserError("no served answer can be read token by token; look at data/answers")
+    every = np.concatenate(same)
+    first = float(np.mean([bool(each[0]) for each in same]))
+    return Agreement(len(every), float(every.mean()), first, unread)
+
+
+def _context(needed: int, source: Source) -> int:
+    """Tokens of context for the longest question with its answer: a power of two."""
+    if source.context is not None and needed > source.context:
+        raise UserError(
+            f"the longest question with answer.max_tokens is {needed} tokens, and the model reads "
+            f"{source.context}; lower answer.max_tokens"
+        )
+    return max(LEAST_CONTEXT, 1 << (needed - 1).bit_length())

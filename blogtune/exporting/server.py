@@ -1,0 +1,162 @@
+"""Requests to the Ollama server: the model registered, one question asked."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ollama
+
+from blogtune.errors import UserError
+from blogtune.exporting.params import OllamaParams
+from blogtune.exporting.source import GREEDY, Source
+from blogtune.judging.ollama import (
+    FIRST_DELAY_SECONDS,
+    LEAST_CONTEXT,
+    LONGEST_DELAY_SECONDS,
+    MAY_PASS,
+)
+from blogtune.models.ollama import NO_ANSWER, OllamaModel, in_a_line
+from blogtune.progress import progress
+
+# Asked before all questions: words, figures, white space and letters outside ASCII.
+PROBE = (
+    "In 2026, 12,345 rows of 3.14159 fell.\n    def f(x):\n        return x\n"
+    "Gr\xf6\xdfe, \u77e9\u9635?"
+)
+UNCHECKED = "-unchecked"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server answered, and how it counted.
+
+    `stop` is "end" at an end token; "length" at the limit, or where the server gave up on a text
+    that repeats one token (`repeats`). `tokens` are the answer's, without the end token, and
+    `prompt_tokens` the prompt's, None where the server did not say.
+    """
+
+    text: str
+    stop: Literal["end", "length"]
+    repeats: bool
+    tokens: int
+    prompt_tokens: int | None
+
+
+class OllamaServer:
+    """The server that `params` names."""
+
+    def __init__(self, params: OllamaParams) -> None:
+        self.params = params
+
+    def model(self, name: str | None = None) -> OllamaModel:
+        return OllamaModel(name or self.params.name, self.params.host, self.params.timeout_seconds)
+
+    def register(self, source: Source) -> str:
+        """Give the model its name once the server reads a prompt as we do; return the digest.
+
+        Raises UserError where there is no server, where it refuses the model, or where it makes
+        another number of tokens of the same question.
+        """
+        self.model().digest()
+        unchecked = f"{self.params.name}{UNCHECKED if ':' in self.params.name else ':unchecked'}"
+        with self.model().client() as client:
+            try:
+                self._create(client, unchecked, source)
+                try:
+                    self._check(client, unchecked, source)
+                    client.copy(unchecked, self.params.name)
+                finally:
+                    client.delete(unchecked)
+            except (ollama.ResponseError, *NO_ANSWER) as error:
+                raise UserError(self._told(error)) from error
+        return self.model().require(pull=False)
+
+    def ask(self, client: ollama.Client, question: str, limit: int, context: int) -> Reply:
+        """One greedy answer of at most `limit` tokens, asked for again where that may help.
+
+        Raises UserError when there is none after `params.retries` repetitions.
+        """
+        return self._ask(client, self.params.name, question, limit, context)
+
+    def _create(self, client: ollama.Client, name: str, source: Source) -> None:
+        files: dict[str, str] = {}
+        total = sum(file.stat().st_size for file in source.files)
+        with progress(desc="to the server", unit="B", total=total, scaled=True) as bar:
+            for file in source.files:
+                files[file.name] = client.create_blob(file)
+                bar.update(file.stat().st_size)
+        with progress(desc="import", unit="B", scaled=True) as bar:
+            for step in client.create(
+                name,
+                files=files,
+                template=source.template.text,
+                system=source.template.system,
+                parameters=source.parameters,
+                quantize=self.params.quantize,
+                stream=True,
+            ):
+                if step.total and step.total != bar.total:
+                    bar.reset(step.total)
+                bar.update((step.completed or bar.n) - bar.n)
+
+    def _check(self, client: ollama.Client, name: str, source: Source) -> None:
+        ours = len(source.chat.prompt(PROBE))
+        theirs = self._ask(client, name, PROBE, 1, LEAST_CONTEXT).prompt_tokens
+        if theirs != ours:
+            raise UserError(
+                f"Ollama reads another prompt than the one the model was taught: {theirs} tokens "
+                f"at the server, {ours} here, for the same question; its template (family "
+                f"{source.template.family}) or its tokenizer departs, so nothing was registered"
+            )
+
+    def _ask(
+        self, client: ollama.Client, name: str, question: str, limit: int, context: int
+    ) -> Reply:
+        delay = FIRST_DELAY_SECONDS
+        for left in range(self.params.retries, -1, -1):
+            try:
+                return _reply(self._chat(client, name, question, limit, context))
+            except (ollama.ResponseError, *NO_ANSWER) as error:
+                lasting = isinstance(error, ollama.ResponseError) and (
+                    error.status_code not in MAY_PASS
+                )
+                if lasting or not left:
+                    raise UserError(self._told(error)) from error
+            time.sleep(delay)
+            delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+        raise AssertionError("the last repetition returns or raises")
+
+    def _chat(
+        self, client: ollama.Client, name: str, question: str, limit: int, context: int
+    ) -> ollama.ChatResponse:
+        options: dict[str, Any] = {
+            **GREEDY,
+            "seed": 0,
+            "num_predict": limit,
+            "num_ctx": context,
+        }
+        if self.params.threads is not None:
+            options["num_thread"] = self.params.threads
+        messages = [{"role": "user", "content": question}]
+        return client.chat(name, messages, options=options, logprobs=True)
+
+    def _told(self, error: Exception) -> str:
+        where = f"ollama:{self.params.name}: the server at {self.model().address}"
+        if isinstance(error, ollama.ResponseError):
+            return f"{where} says: {in_a_line(error)}"
+        kind = type(error).__name__
+        return f"{where} does not answer ({kind}); see to it, then run `make export` again"
+
+
+def _reply(response: ollama.ChatResponse) -> Reply:
+    pieces = len(response.logprobs or ())
+    ended = response.done_reason == "stop"
+    # A text of one repeated token ends without a word on why, and without a count.
+    counted = response.eval_count
+    return Reply(
+        text=response.message.content or "",
+        stop="end" if ended else "length",
+        repeats=response.done_reason is None,
+        tokens=pieces if counted is None else counted - ended,
+        prompt_tokens=response.prompt_eval_count,
+    )

@@ -7,7 +7,7 @@ LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-all check fix show diff verdict judge readme use pin \
-  judge-cache doctor lock bench by-post
+  judge-cache doctor lock bench by-post publish
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -54,6 +54,9 @@ readme: .venv/.ready ## write the committed results into README.md
 
 use: .venv/.ready ## write a profile into params.yaml: make use PROFILE=phi3-mini
 	@python -m stages.use "$(PROFILE)"
+
+publish: .venv/.ready ## the fused model to the Hugging Face hub; DRY_RUN=1 shows card and files
+	@python -m stages.publish $(if $(DRY_RUN),--dry-run) $(if $(EVEN_IF_WORSE),--even-if-worse)
 
 pin: .venv/.ready ## look hub commits and Ollama digests up and write them into params.yaml
 	@python -m stages.pin

@@ -17,6 +17,7 @@ from blogtune.fusing.params import FuseParams
 from blogtune.judging.params import JudgeParams, OneJudge
 from blogtune.models.params import ModelParams
 from blogtune.params import PARAMS_FILE, Section, read_params
+from blogtune.publishing.params import PublishParams
 from blogtune.runtime.params import RuntimeParams
 from blogtune.training.params import TrainParams
 
@@ -36,6 +37,7 @@ class Settings(Section):
     baselines: BaselineParams
     judge: JudgeParams
     compare: CompareParams
+    publish: PublishParams
 
     def models(self) -> dict[str, ModelParams]:
         """Every model that these settings name, by its key."""

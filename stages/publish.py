@@ -1,11 +1,13 @@
 """`make publish`: put the fused model on the hub, with its card; no stage of dvc.yaml."""
 
+from itertools import chain
+
 import click
 from huggingface_hub import HfApi, get_token
 
 from blogtune.errors import UserError
 from blogtune.files import write_json
-from blogtune.publishing.bundle import card_entry, read_entries
+from blogtune.publishing.bundle import CARD, made_entry, read_entries
 from blogtune.publishing.card import model_card
 from blogtune.publishing.checks import obstacles
 from blogtune.publishing.facts import read_facts
@@ -27,7 +29,7 @@ def main(*, dry_run: bool, even_if_worse: bool) -> None:
         facts = read_facts(read_settings())
         folders = read_entries(facts.settings.publish)
         card = model_card(facts)
-        entries = [card_entry(card), *(entry for files in folders.values() for entry in files)]
+        entries = [made_entry(CARD, card.encode()), *chain.from_iterable(folders.values())]
         found = list(obstacles(facts, folders, even_if_worse=even_if_worse))
         if dry_run:
             click.echo(f"{card}\n" + "\n".join(f"{e.size:14,}  {e.path}" for e in entries))

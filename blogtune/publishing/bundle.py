@@ -30,11 +30,11 @@ class Entry:
         return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
 
 
-def card_entry(card: str) -> Entry:
-    """The model card as a file of the repository."""
-    content = card.encode()
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Entry(CARD, content, len(content), sha256, md5="")
+def made_entry(path: str, content: bytes) -> Entry:
+    """A file of the repository that lies nowhere on the disk, as the card does."""
+    md5 = hashlib.md5(content, usedforsecurity=False)
+    sha256 = hashlib.sha256(content)
+    return Entry(path, content, len(content), sha256.hexdigest(), md5.hexdigest())
 
 
 def folders(params: PublishParams) -> dict[Path, str]:

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from json import JSONDecodeError
 
 from httpx2 import HTTPError
 from huggingface_hub import HfApi
@@ -20,7 +21,7 @@ def hub_errors(api: HfApi, doing: str) -> Generator[None]:
     """Turn what the client raises into a UserError that says what to do."""
     try:
         yield
-    # The last three: a reply that is not what the hub's protocol says.
+    # KeyError and TypeError: from an answer that is not what the hub's protocol says.
     except (HTTPError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         said = f"{doing}: {_said(error)}"
         # The cause is left out: a server might repeat the token that it was sent.
@@ -45,6 +46,8 @@ def quiet_client() -> None:
 
 def _said(error: BaseException) -> str:
     http = _http_error(error)
+    if http is None and isinstance(error, KeyError | TypeError | JSONDecodeError):
+        return f"the answer is not what the hub's protocol says; {AGAIN}"
     if http is None:
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         return f"{reason[:LONGEST]}; {AGAIN}"

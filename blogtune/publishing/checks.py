@@ -21,12 +21,17 @@ def obstacles(
     facts: Facts, entries: dict[Path, list[Entry]], *, even_if_worse: bool
 ) -> Iterator[str]:
     """Each reason against publishing, with its remedy, in one line."""
-    params = facts.settings.publish
-    if params.repository is None:
-        yield "publish.repository: null; set it to <owner>/<name>"
+    yield from of_the_run(facts, even_if_worse=even_if_worse)
     yield from _changes_in_git()
     yield from _changes_in_dvc()
     yield from _other_weights(facts, entries)
+
+
+def of_the_run(facts: Facts, *, even_if_worse: bool = False) -> Iterator[str]:
+    """Those that lie in the settings and in what was measured."""
+    params = facts.settings.publish
+    if params.repository is None:
+        yield "publish.repository: null; set it to <owner>/<name>"
     yield from _no_parity(facts)
     if facts.outcome == "worse" and not even_if_worse:
         yield (

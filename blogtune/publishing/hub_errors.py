@@ -55,7 +55,7 @@ def _said(error: BaseException) -> str:
     if status == 401:
         return "the hub does not accept the token (401); `hf auth login`, or set HF_TOKEN anew"
     if status == 403:
-        return "the token may not do this (403); it needs the right to write there"
+        return "the token may not do this (403); `hf auth login` with one that may write there"
     if status in (409, 412):
         return f"it changed meanwhile ({status}); {AGAIN}"
     if status == 429:
@@ -77,4 +77,4 @@ def _without_secrets(text: str, token: str) -> str:
 
 
 def _without_queries(text: str) -> str:
-    return re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1", text)
+    return re.sub(r"\?[\w.~%-]+=[^\s'\"]*", "", text)

@@ -199,7 +199,7 @@ def test_a_repository_is_not_more_public_than_wanted_nor_less(faulty: Hub, priva
     faulty.reset()
     run(faulty, private=not private)
     asked = len(faulty.state.requests)
-    with pytest.raises(UserError, match="publish.private wants it"):
+    with pytest.raises(UserError, match=r"publish\.private wants it"):
         run(faulty, private=private, config__json=b"{}")
     assert len(faulty.state.requests) == asked + 1
 

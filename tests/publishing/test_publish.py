@@ -28,7 +28,7 @@ def test_what_is_published_comes_back_byte_for_byte(
     assert receipt["commit"] == repository.head
     assert receipt["url"] == f"{hub.address}/{REPOSITORY}"
     assert done.stdout.splitlines() == [
-        f"published, files changed: 6: {receipt['commit_url']}",
+        f"published, files changed: 5: {receipt['commit_url']}",
         "next: commit metrics/published.json",
     ]
 

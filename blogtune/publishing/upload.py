@@ -2,6 +2,7 @@
 
 The hub takes a commit as a whole or not at all, so a card never stands there without its weights.
 What has arrived of a broken upload is not sent again, and what is there already makes no commit.
+The commit names the one it follows, so that nothing done there meanwhile is lost.
 """
 
 from collections.abc import Sequence

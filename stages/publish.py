@@ -27,25 +27,23 @@ def main(*, dry_run: bool, even_if_worse: bool) -> None:
     """Upload models/fused and what `publish` adds, and write metrics/published.json."""
     with readable_errors():
         facts = read_facts(read_settings())
-        folders = read_entries(facts.settings.publish)
+        params = facts.settings.publish
+        folders = read_entries(params)
         card = model_card(facts)
         entries = [made_entry(CARD, card.encode()), *chain.from_iterable(folders.values())]
         found = list(obstacles(facts, folders, even_if_worse=even_if_worse))
         if dry_run:
             click.echo(f"{card}\n" + "\n".join(f"{e.size:14,}  {e.path}" for e in entries))
-            click.echo("\n".join(f"would not publish: {each}" for each in found), err=True)
+            click.echo("".join(f"would not publish: {e}\n" for e in found), err=True, nl=False)
             return
         if found:
             raise UserError("\nerror: ".join(found))
-        repository, private = (
-            facts.settings.publish.repository or "",
-            facts.settings.publish.private,
-        )
+        repository = params.repository or ""  # null was among the obstacles
         previous, token = read_receipt(repository), get_token()
         if token is None:
             raise UserError(NO_TOKEN)
         quiet_client()
-        target = Target(HfApi(token=token), repository, private, previous)
+        target = Target(HfApi(token=token), repository, params.private, previous)
         receipt, changes = publish(target, entries, source_commit=facts.commit, dvc_lock=facts.lock)
         write_json(RECEIPT, receipt.model_dump())
         done = f"published, files changed: {changes}" if changes else "all of it was there already"

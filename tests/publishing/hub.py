@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[2] == "resolve":
             return self._resolve(repository, parts[3], "/".join(parts[4:]))
         if parts[2:4] == ["info", "lfs"]:
-            return self._lfs(parts[-1])
+            return self._lfs(name, parts[-1])
         return self._later({"error": f"no such page: {path}"}, 404)
 
     def _api(self, repository: Repository, name: str, rest: list[str]) -> Any:
@@ -205,21 +205,22 @@ class _Handler(BaseHTTPRequestHandler):
             return self._later({"errors": [], "warnings": []})
         return self._later({"errors": [{"message": '"license" is missing'}]}, 400)
 
-    def _lfs(self, last: str) -> Any:
+    def _lfs(self, name: str, last: str) -> Any:
         if last == "batch":
             objects = json.loads(self.body)["objects"]
-            return self._later({"transfer": "basic", "objects": list(map(self._action, objects))})
+            actions = [self._action(name, each) for each in objects]
+            return self._later({"transfer": "basic", "objects": actions})
         if last == "verify":
             there = self.state.blobs.get(json.loads(self.body)["oid"])
             return self._later({}, 200 if there is not None else 404)
         return self._later({"error": "no such page"}, 404)
 
-    def _action(self, blob: dict[str, Any]) -> dict[str, Any]:
+    def _action(self, name: str, blob: dict[str, Any]) -> dict[str, Any]:
         """How to upload a blob; no action for one that is there."""
         if blob["oid"] in self.state.blobs:
             return blob
         url = f"{self.server.address}/storage/{blob['oid']}?{SIGNATURE}"
-        verify = {"href": f"{self.server.address}/someone/blog.git/info/lfs/verify"}
+        verify = {"href": f"{self.server.address}/{name}/info/lfs/verify"}
         if blob["size"] <= PART:
             return {**blob, "actions": {"upload": {"href": url}, "verify": verify}}
         count = -(-blob["size"] // PART)

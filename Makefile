@@ -8,7 +8,7 @@ TESTS := python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all check fix show diff verdict judge readme use pin export \
+.PHONY: help setup repro test test-all check fix show diff verdict judge readme use pin export publish \
   judge-cache doctor lock bench by-post
 
 help: ## list the targets
@@ -56,6 +56,9 @@ readme: .venv/.ready ## write the committed results into README.md
 
 use: .venv/.ready ## write a profile into params.yaml: make use PROFILE=phi3-mini
 	@python -m stages.use "$(PROFILE)"
+
+publish: .venv/.ready ## the fused model to the Hugging Face hub; DRY_RUN=1 shows card and files
+	@python -m stages.publish $(if $(DRY_RUN),--dry-run) $(if $(EVEN_IF_WORSE),--even-if-worse)
 
 pin: .venv/.ready ## look hub commits and Ollama digests up and write them into params.yaml
 	@python -m stages.pin

@@ -18,6 +18,7 @@ from blogtune.fusing.params import FuseParams
 from blogtune.judging.params import JudgeParams, OneJudge
 from blogtune.models.params import DatasetParams, ModelParams
 from blogtune.params import PARAMS_FILE, Section, read_params
+from blogtune.publishing.params import PublishParams
 from blogtune.runtime.params import RuntimeParams
 from blogtune.training.params import TrainParams
 
@@ -38,6 +39,7 @@ class Settings(Section):
     judge: JudgeParams
     compare: CompareParams
     export: ExportParams
+    publish: PublishParams
 
     def models(self) -> dict[str, ModelParams]:
         """Every model that these settings name, by its key."""

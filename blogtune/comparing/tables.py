@@ -24,8 +24,12 @@ def closing_table(comparison: Metrics) -> str:
 
 def markdown_table(comparison: Metrics) -> str:
     """Return metrics/comparison.json as a Markdown table, notes and verdicts below."""
-    table = layout.markdown_table(_rows(MARKDOWN_HEADER, comparison))
-    return "\n\n".join([table, *_notes(comparison)])
+    return "\n\n".join(markdown_parts(comparison))
+
+
+def markdown_parts(comparison: Metrics) -> list[str]:
+    """Return the same apart: the table, then each note and verdict."""
+    return [layout.markdown_table(_rows(MARKDOWN_HEADER, comparison)), *_notes(comparison)]
 
 
 def side_by_side(comparisons: Mapping[str, Metrics]) -> str:

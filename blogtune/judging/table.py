@@ -29,7 +29,12 @@ def plain_judge_table(fitness: Fitness) -> str:
 
 def markdown_judge_table(fitness: Fitness) -> str:
     """Return the same as Markdown."""
-    return "\n\n".join([markdown_table([HEADER, *_rows(fitness)]), *_notes(fitness)])
+    return "\n\n".join(markdown_judge_parts(fitness))
+
+
+def markdown_judge_parts(fitness: Fitness) -> list[str]:
+    """Return the same apart: the table, then each note."""
+    return [markdown_table([HEADER, *_rows(fitness)]), *_notes(fitness)]
 
 
 def _rows(fitness: Fitness) -> Iterator[Row]:

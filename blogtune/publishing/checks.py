@@ -1,0 +1,135 @@
+"""What keeps a model from being published, looked for before any request."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from blogtune.errors import UserError
+from blogtune.publishing.bundle import Entry, dvc_name, folders
+from blogtune.publishing.facts import GGUF, LOCK, Facts, git
+from blogtune.publishing.receipt import RECEIPT
+
+SHOWN = 3
+
+
+def obstacles(
+    facts: Facts, entries: dict[Path, list[Entry]], *, even_if_worse: bool
+) -> Iterator[str]:
+    """Each reason against publishing, with its remedy, in one line."""
+    yield from of_the_run(facts, even_if_worse=even_if_worse)
+    yield from _changes_in_git()
+    yield from _changes_in_dvc()
+    yield from _other_weights(facts, entries)
+
+
+def of_the_run(facts: Facts, *, even_if_worse: bool = False) -> Iterator[str]:
+    """Those that lie in the settings and in what was measured."""
+    params = facts.settings.publish
+    if params.repository is None:
+        yield "publish.repository: null; set it to <owner>/<name>"
+    yield from _no_parity(facts)
+    if facts.outcome == "worse" and not even_if_worse:
+        yield (
+            f"{facts.verdict}; `make publish EVEN_IF_WORSE=1` publishes it all the same, "
+            "the card says so"
+        )
+    if not facts.outcome:
+        yield "metrics/comparison.json: no verdict on the fused model; run `make repro`"
+    yield from _licenses(facts)
+    if params.gguf:
+        yield from _no_gguf()
+
+
+def _changes_in_git() -> Iterator[str]:
+    """The receipt may have changed: it is committed after it was written."""
+    status = git("status", "--porcelain", "--", ".", f":(exclude){RECEIPT}").splitlines()
+    if status:
+        yield f"git: not committed: {_some([line[3:] for line in status])}; commit or remove it"
+
+
+def _changes_in_dvc() -> Iterator[str]:
+    """DVC compares all that any stage reads and writes, and its parameters, with dvc.lock."""
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"dvc status: {' '.join(done.stderr.split())}")
+    changed: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    if changed:
+        yield (
+            f"dvc status: not what dvc.lock describes: {_some(list(changed))}; "
+            "run `make repro`, look at the result and commit it"
+        )
+
+
+def _other_weights(facts: Facts, entries: dict[Path, list[Entry]]) -> Iterator[str]:
+    """The very bytes that would be sent: dvc trusts a file's time and size."""
+    outs = _lock_outs()
+    for folder, inside in folders(facts.settings.publish).items():
+        if not entries.get(folder):
+            yield f"{folder}: not there; run `make repro`"
+        elif dvc_name(entries[folder], inside) != outs.get(str(folder)):
+            yield (
+                f"{folder}: not the files that dvc.lock names, so the metrics are not theirs; "
+                "run `make repro`"
+            )
+
+
+def _lock_outs() -> dict[str, str]:
+    """The md5 of every output in dvc.lock."""
+    lock = YAML(typ="safe", pure=True).load(LOCK)
+    return {
+        out["path"]: out["md5"]
+        for stage in lock["stages"].values()
+        for out in stage.get("outs", [])
+    }
+
+
+def _no_parity(facts: Facts) -> Iterator[str]:
+    limits, fusion = facts.settings.fuse, facts.fusion
+    divergence = fusion["mean_kl_micronats"] / 1e6
+    # Put so that a figure which is no number does not pass.
+    near = divergence <= limits.max_kl and fusion["top1_agreement"] >= limits.min_top1_agreement
+    if not near:
+        yield (
+            f"metrics/fusion.json: not the adapted model: mean KL {divergence:.1e} "
+            f"(fuse.max_kl {limits.max_kl:.0e}), top-1 agreement {fusion['top1_agreement']:.4f} "
+            f"(fuse.min_top1_agreement {limits.min_top1_agreement}); it must not ship"
+        )
+
+
+def _licenses(facts: Facts) -> Iterator[str]:
+    params, stated = facts.settings.publish, facts.base.get("license")
+    if facts.license is None:
+        yield (
+            f"models/base/source.json: {facts.base.get('source')} states no license, and it is "
+            "the result's; set publish.license"
+        )
+    elif params.license is not None and stated is not None and params.license != stated:
+        yield (
+            f"publish.license: {params.license}, but the base states {stated}, which is the "
+            "result's; set it to null"
+        )
+    if facts.data_license is None:
+        yield (
+            f"publish.data_license: null, and {facts.settings.data.path} has no README.md with a "
+            "section License; set it"
+        )
+
+
+def _no_gguf() -> Iterator[str]:
+    """Nothing in the file says which weights it was made of; its age does."""
+    weights = max(file.stat().st_mtime for file in Path("models/fused").iterdir())
+    if not GGUF.is_file():
+        yield f"publish.gguf: {GGUF} is not there; run `make export`"
+    elif GGUF.stat().st_mtime < weights:
+        yield f"publish.gguf: {GGUF} is older than models/fused; run `make export`"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,80 @@
+"""What goes wrong with the hub, in one line, and without its secrets."""
+
+import logging
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from json import JSONDecodeError
+
+from httpx2 import HTTPError
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from blogtune.errors import UserError
+
+AGAIN = "run `make publish` again, what has arrived is not sent twice"
+LONGEST = 300
+
+
+@contextmanager
+def hub_errors(api: HfApi, doing: str) -> Generator[None]:
+    """Turn what the client raises into a UserError that says what to do."""
+    try:
+        yield
+    # KeyError and TypeError: from an answer that is not what the hub's protocol says.
+    except (HTTPError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        said = f"{doing}: {_said(error)}"
+        # The cause is left out: a server might repeat the token that it was sent.
+        raise UserError(_without_secrets(said, str(api.token))) from None
+    except KeyboardInterrupt:
+        raise UserError(f"{doing}: stopped; {AGAIN}") from None
+
+
+class WithoutQueries(logging.Filter):
+    """Drops the queries of URLs from log records: that of an upload's URL is a key to it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = _without_queries(record.getMessage()), ()
+        return True
+
+
+def quiet_client() -> None:
+    """Let the client's log, which tells of its waiting, show no key."""
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        handler.addFilter(WithoutQueries())
+
+
+def _said(error: BaseException) -> str:
+    http = _http_error(error)
+    if http is None and isinstance(error, KeyError | TypeError | JSONDecodeError):
+        return f"the answer is not what the hub's protocol says; {AGAIN}"
+    if http is None:
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        return f"{reason[:LONGEST]}; {AGAIN}"
+    status = http.response.status_code
+    if status == 401:
+        return "the hub does not accept the token (401); `hf auth login`, or set HF_TOKEN anew"
+    if status == 403:
+        return "the token may not do this (403); `hf auth login` with one that may write there"
+    if status in (409, 412):
+        return f"it changed meanwhile ({status}); {AGAIN}"
+    if status == 429:
+        wait = http.response.headers.get("Retry-After")
+        return f"too many requests (429); wait{f' {wait} s' if wait else ''}, then {AGAIN}"
+    reason = http.server_message or str(http)
+    return f"{status}, {' '.join(reason.split())[:LONGEST]}; {AGAIN}"
+
+
+def _http_error(error: BaseException | None) -> HfHubHTTPError | None:
+    """The hub's own answer among what led to the error; uploads wrap it."""
+    while error is not None and not isinstance(error, HfHubHTTPError):
+        error = error.__cause__
+    return error
+
+
+def _without_secrets(text: str, token: str) -> str:
+    return _without_queries(text).replace(token, "<token>")
+
+
+def _without_queries(text: str) -> str:
+    return re.sub(r"\?[\w.~%-]+=[^\s'\"]*", "", text)

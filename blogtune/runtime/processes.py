@@ -186,15 +186,18 @@ def _leave_stopping_to_the_parent() -> None:
     """End this process when its parent has ended, however, and not before.
 
     It would wait for it without end; and the parent, which saves what is done when it is told to
-    stop, would wait for this one.
+    stop, would wait for this one. Of a host file's processes the parent is `mlx.launch` or ssh, and
+    the first, which saves, ends when it misses the others.
     """
-    parent = os.environ.get(PARENT)
-    if parent is None:
+    parent = int(os.environ.get(PARENT, "0"))
+    if DONE in os.environ and os.environ["MLX_RANK"] != "0":
+        parent = os.getppid()
+    if not parent:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        while os.getppid() == int(parent):
+        while os.getppid() == parent:
             time.sleep(0.2)
         os._exit(1)
 

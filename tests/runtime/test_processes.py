@@ -90,6 +90,21 @@ def test_a_host_file_starts_a_process_on_each_host(tmp_path: Path) -> None:
     assert (program.returncode, err) == (1, "")
 
 
+def test_when_a_host_file_s_launcher_is_killed_its_processes_end(tmp_path: Path) -> None:
+    sums = "while True: mx.eval(total(mx.array(1), group))"
+    program = start(tmp_path, host_file(tmp_path, "127.0.0.1", "127.0.0.1"), sums)
+    assert program.stdout is not None
+    program.stdout.readline()
+    (launcher,) = psutil.Process(program.pid).children()
+    processes = launcher.children()
+    assert len(processes) == 2
+    launcher.kill()
+    program.communicate(timeout=10)
+    assert program.returncode == 1
+    gone, alive = psutil.wait_procs(processes, timeout=10)
+    assert (len(gone), alive) == (2, [])
+
+
 @pytest.mark.parametrize(
     ("hosts", "message"),
     [

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BASE ?= base
 PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -q --require-hashes
 # Two at a time, those that share a file or the finished pipeline in one of them.
-TESTS := python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
+TESTS := python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
 LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help

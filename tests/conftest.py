@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # A machine that is busy elsewhere is no reason to fail.
 settings.register_profile("patient", deadline=None)
@@ -23,18 +25,26 @@ else:
     os.environ["OPENBLAS_NUM_THREADS"] = _chosen
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the files out among processes, and begin with the longest part.
+class ByFile(LoadScopeScheduling):
+    """Shares the files out among processes, but leaves to one what one finished pipeline serves.
 
-    Those are the tests on the finished pipeline, which is run once for all of them; with them those
-    on several processes, because MLX's launcher knows one port.
+    With it go the tests on several processes, because MLX's launcher knows one port. (The marker
+    xdist_group would say so; xdist 3.8 does not read it with pytest 9.2.)
     """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        together = "/integration/" in file or file.endswith("test_processes.py")
+        return "pipeline" if together else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest part; the other process has the fast ones."""
     items.sort(key=lambda item: "integration" not in item.path.parts)
-    for item in items:
-        together = "integration" in item.path.parts or item.path.name == "test_processes.py"
-        group = "pipeline" if together else f"{item.path.parent.name}.{item.path.stem}"
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

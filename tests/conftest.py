@@ -25,6 +25,10 @@ else:
     os.environ["OPENBLAS_NUM_THREADS"] = _chosen
 
 
+# In tests/integration, but with pipelines of their own.
+OF_THEIR_OWN = ("test_architectures.py", "test_hub.py")
+
+
 class ByFile(LoadScopeScheduling):
     """Shares the files out among processes, but leaves to one what one finished pipeline serves.
 
@@ -35,6 +39,7 @@ class ByFile(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
         together = "/integration/" in file or file.endswith("test_processes.py")
+        together = together and not file.endswith(OF_THEIR_OWN)
         return "pipeline" if together else file
 
 

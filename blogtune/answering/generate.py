@@ -13,6 +13,7 @@ from blogtune.answering.params import AnswerParams
 from blogtune.errors import UserError
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import LoadedModel
+from blogtune.models.prefix import common_beginning
 from blogtune.progress import progress
 from blogtune.records import Answer, Pair
 
@@ -97,7 +98,7 @@ def _generate(
 ) -> Iterator[tuple[int, list[int], bool]]:
     """Yield (place of the prompt, generated tokens without the stop token, whether it stopped)."""
     network = Greedy(model.network)
-    shared = _shared_prefix(prompts)
+    shared = common_beginning(prompts)
     generator = BatchGenerator(
         cast("nn.Module", network),
         max_tokens=params.max_tokens,
@@ -106,9 +107,9 @@ def _generate(
         completion_batch_size=params.batch_questions,
     )
     try:
-        rest = [prompt[shared:] for prompt in prompts]
+        rest = [prompt[len(shared) :] for prompt in prompts]
         # Batches copy from the caches that they are given, so that all can name the same.
-        caches = [_read(model.network, prompts[0][:shared])] * len(prompts) if shared else None
+        caches = [_read(model.network, shared)] * len(prompts) if shared else None
         uids = generator.insert(rest, caches=caches) if prompts else []
         place_of = {uid: place for place, uid in enumerate(uids)}
         tokens: dict[int, list[int]] = {uid: [] for uid in uids}
@@ -121,18 +122,6 @@ def _generate(
                     yield place_of[response.uid], tokens.pop(response.uid), stopped
     finally:
         generator.close()
-
-
-def _shared_prefix(prompts: Sequence[list[int]]) -> int:
-    """How many tokens all prompts begin with: the template's and the system prompt.
-
-    Each keeps a token of its own, from which its answer starts.
-    """
-    if not prompts:
-        return 0
-    most = min(len(prompt) for prompt in prompts) - 1
-    differing = (at for at in range(most) if len({prompt[at] for prompt in prompts}) > 1)
-    return next(differing, most)
 
 
 def _read(network: Any, tokens: list[int]) -> list[Any]:

@@ -17,6 +17,7 @@ from blogtune.exporting.source import open_source
 from blogtune.judging.judge import open_judge
 from blogtune.judging.params import JudgeParams
 from blogtune.models.loading import load_model
+from blogtune.models.ollama import with_tag
 from blogtune.records import Answer, Pair
 
 FUSED, JUDGE, OUTPUT = Path("models/fused"), Path("models/judge"), Path("models/export")
@@ -81,12 +82,8 @@ def closing(metrics: dict[str, Any], params: ExportParams) -> str:
 
 def _check_name(name: str, judging: JudgeParams) -> None:
     judges = [judging, *([judging.second] if judging.second else [])]
-    taken = {_tagged(each.model.name) for each in judges if each.kind == "ollama"}
-    if _tagged(name) in taken:
+    taken = {with_tag(each.model.name) for each in judges if each.kind == "ollama"}
+    if with_tag(name) in taken:
         raise UserError(
             f"export.ollama.name: {name} is the judge's model, which would be lost; choose another"
         )
-
-
-def _tagged(name: str) -> str:
-    return (name if ":" in name else f"{name}:latest").casefold()

@@ -5,11 +5,11 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from blogtune.judging.params import Host
 from blogtune.params import Section
 
 # [namespace/]model[:tag], as Ollama takes it for a model of one's own.
 PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
-URL = re.compile(r"https?://[!-.0-~][!-~]*")
 NAME = re.compile(rf"({PART}/)?{PART}(:{PART})?")
 
 
@@ -17,7 +17,7 @@ class OllamaParams(Section):
     name: str
     # What Ollama 0.12.11 quantizes to.
     quantize: Literal["q8_0", "q4_K_M", "q4_K_S"] | None
-    host: str | None
+    host: Host
     workers: int = Field(ge=1, le=64)
     threads: int | None = Field(ge=1)
     timeout_seconds: float = Field(gt=0.0)
@@ -29,13 +29,6 @@ class OllamaParams(Section):
         if not NAME.fullmatch(name):
             raise ValueError("must be a name such as my-blog or me/my-blog:v2")
         return name
-
-    @field_validator("host")
-    @classmethod
-    def _is_a_url(cls, host: str | None) -> str | None:
-        if host is not None and not URL.fullmatch(host):
-            raise ValueError("must be null or a URL such as http://127.0.0.1:11434")
-        return host
 
 
 class ExportParams(Section):

@@ -1,6 +1,5 @@
 """Requests to the Ollama server: the model registered, one question asked."""
 
-import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,12 +8,7 @@ import ollama
 from blogtune.errors import UserError
 from blogtune.exporting.params import OllamaParams
 from blogtune.exporting.source import GREEDY, Source
-from blogtune.judging.ollama import (
-    FIRST_DELAY_SECONDS,
-    LEAST_CONTEXT,
-    LONGEST_DELAY_SECONDS,
-    MAY_PASS,
-)
+from blogtune.judging.ollama import LEAST_CONTEXT, MAY_PASS, patiently
 from blogtune.models.ollama import NO_ANSWER, OllamaModel, in_a_line
 from blogtune.progress import progress
 
@@ -112,19 +106,13 @@ class OllamaServer:
     def _ask(
         self, client: ollama.Client, name: str, question: str, limit: int, context: int
     ) -> Reply:
-        delay = FIRST_DELAY_SECONDS
-        for left in range(self.params.retries, -1, -1):
-            try:
-                return _reply(self._chat(client, name, question, limit, context))
-            except (ollama.ResponseError, *NO_ANSWER) as error:
-                lasting = isinstance(error, ollama.ResponseError) and (
-                    error.status_code not in MAY_PASS
-                )
-                if lasting or not left:
-                    raise UserError(self._told(error)) from error
-            time.sleep(delay)
-            delay = min(2 * delay, LONGEST_DELAY_SECONDS)
-        raise AssertionError("the last repetition returns or raises")
+        def request() -> Reply:
+            return _reply(self._chat(client, name, question, limit, context))
+
+        try:
+            return patiently(request, self.params.retries, _may_pass)
+        except (ollama.ResponseError, *NO_ANSWER) as error:
+            raise UserError(self._told(error)) from error
 
     def _chat(
         self, client: ollama.Client, name: str, question: str, limit: int, context: int
@@ -146,6 +134,10 @@ class OllamaServer:
             return f"{where} says: {in_a_line(error)}"
         kind = type(error).__name__
         return f"{where} does not answer ({kind}); see to it, then run `make export` again"
+
+
+def _may_pass(error: Exception) -> bool:
+    return not isinstance(error, ollama.ResponseError) or error.status_code in MAY_PASS
 
 
 def _reply(response: ollama.ChatResponse) -> Reply:

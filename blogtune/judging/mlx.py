@@ -8,7 +8,6 @@ the prompts of one answer begin with, which is judged against several references
 import json
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path
 
 import mlx.core as mx
@@ -24,6 +23,7 @@ from blogtune.judging.scores import from_probabilities
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.head import put_row_head
 from blogtune.models.loading import load_model
+from blogtune.models.prefix import common_beginning
 from blogtune.runtime.device import on_cpu
 
 Logits = npt.NDArray[np.float64]
@@ -87,7 +87,7 @@ class MlxJudge:
         cache = [_repeated(layer, 1) for layer in shared] or make_prompt_cache(self.network)
         if any(type(layer) is not KVCache for layer in cache):
             return []
-        unread = _common_beginning(prompts)[cache[0].offset :]
+        unread = common_beginning(prompts)[cache[0].offset :]
         if not unread:
             return shared
         self._logits([unread], cache)
@@ -138,12 +138,6 @@ def _groups(items: Sequence[Item], indices: Sequence[int]) -> list[list[int]]:
     several = [group for group in by_answer.values() if len(group) > 1]
     rest = [group[0] for group in by_answer.values() if len(group) == 1]
     return [*several, rest] if rest else several
-
-
-def _common_beginning(prompts: Sequence[list[int]]) -> list[int]:
-    """What all prompts begin with, without the last token of any: that one is left to be read."""
-    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
-    return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
 
 
 def _repeated(layer: KVCache, rows: int) -> KVCache:

@@ -10,6 +10,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import httpx
 import ollama
@@ -39,6 +40,7 @@ TOO_LONG = Verdict(None, reason="prompt too long")
 NOT_ASKED = Verdict(None, reason="not asked, the server is gone")
 PROBE = Item("How many legs has a spider?", "A spider has eight legs.", "It has eight.")
 
+T = TypeVar("T")
 Prompt = list[Message]
 Size = Callable[[Prompt], int]
 
@@ -145,18 +147,13 @@ class OllamaJudge:
     def _reply(
         self, client: ollama.Client, prompt: Prompt, context: int, retries: int
     ) -> ollama.ChatResponse:
-        """The server's reply, asked for again after twice the time where that may help."""
-        delay = FIRST_DELAY_SECONDS
-        while True:
-            try:
-                return self._chat(client, prompt, context)
-            except (ollama.ResponseError, *NO_ANSWER) as error:
-                failure = _failure(error)
-                if not (failure.may_pass and retries):
-                    raise failure from error
-            time.sleep(delay)
-            delay = min(2 * delay, LONGEST_DELAY_SECONDS)
-            retries -= 1
+        def request() -> ollama.ChatResponse:
+            return self._chat(client, prompt, context)
+
+        try:
+            return patiently(request, retries, lambda error: _failure(error).may_pass)
+        except (ollama.ResponseError, *NO_ANSWER) as error:
+            raise _failure(error) from error
 
     def _chat(self, client: ollama.Client, prompt: Prompt, context: int) -> ollama.ChatResponse:
         return client.chat(
@@ -174,6 +171,23 @@ class OllamaJudge:
         longest = max(map(size, prompts), default=0)
         needed = longest + TEMPLATE_TOKENS + int(OPTIONS["num_predict"])
         return int(min(max(LEAST_CONTEXT, 1 << (needed - 1).bit_length()), self.limit))
+
+
+def patiently(request: Callable[[], T], retries: int, may_pass: Callable[[Exception], bool]) -> T:
+    """What `request` returns, made again after twice the time where that may help.
+
+    Raises what the last one raised, of what Ollama's client raises.
+    """
+    delay = FIRST_DELAY_SECONDS
+    while True:
+        try:
+            return request()
+        except (ollama.ResponseError, *NO_ANSWER) as error:
+            if not (may_pass(error) and retries):
+                raise
+        time.sleep(delay)
+        delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+        retries -= 1
 
 
 class _NoReplyError(Exception):

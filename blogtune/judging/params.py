@@ -1,32 +1,45 @@
 """The `judge` section of params.yaml: one judge, perhaps a second, and the test of the first."""
 
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from blogtune.models.params import JudgeModelParams
 from blogtune.params import Section
+
+
+def _null_or_url(host: str | None) -> str | None:
+    if host is not None and not _is_url(host):
+        raise ValueError("must be null or a URL such as http://127.0.0.1:11434")
+    return host
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = text.isascii() and text.isprintable() and " " not in text
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+
+
+# Of an Ollama server; null: where its client looks.
+Host = Annotated[str | None, AfterValidator(_null_or_url)]
 
 
 class OneJudge(Section):
     kind: Literal["embedding", "ollama", "mlx"]
     model: JudgeModelParams
     scale: Literal["likert", "unit"]
-    host: str | None
+    host: Host
     pull: bool
     # More connections than httpx keeps in its pool would only wait for one another.
     workers: int = Field(ge=1, le=64)
     timeout_seconds: float = Field(gt=0.0)
     retries: int = Field(ge=0, le=20)
     batch_items: int = Field(ge=1)
-
-    @field_validator("host")
-    @classmethod
-    def _is_a_url(cls, host: str | None) -> str | None:
-        if host is not None and not _is_url(host):
-            raise ValueError("must be null or a URL such as http://127.0.0.1:11434")
-        return host
 
     @model_validator(mode="after")
     def _fits_its_model(self) -> "OneJudge":
@@ -57,13 +70,3 @@ class JudgeParams(OneJudge):
     min_coverage: float = Field(ge=0.0, le=1.0)
     second: OneJudge | None
     check: CheckParams
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        return False
-    plain = text.isascii() and text.isprintable() and " " not in text
-    return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0

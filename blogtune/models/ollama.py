@@ -58,7 +58,7 @@ class OllamaModel:
         """The digest of the model as the server has it; None where it has no such model."""
         listed = self._ask(lambda client: client.list().models)
         digests = {(each.model or "").casefold(): each.digest for each in listed}
-        return digests.get(_with_tag(self.name).casefold())
+        return digests.get(with_tag(self.name))
 
     def context_length(self) -> int | None:
         """How many tokens the model reads at most; None where the server does not say."""
@@ -98,6 +98,6 @@ def in_a_line(error: ollama.ResponseError) -> str:
     return f"{' '.join(str(error.error).split())[:200]} (HTTP {error.status_code})"
 
 
-def _with_tag(name: str) -> str:
-    """As the server lists it: a name without a tag is the latest."""
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+def with_tag(name: str) -> str:
+    """As the server lists it but for its case: a name without a tag is the latest."""
+    return (name if ":" in name.rpartition("/")[2] else f"{name}:latest").casefold()

@@ -13,14 +13,13 @@ from blogtune.comparing.tables import markdown_parts, plain
 from blogtune.judging.table import markdown_judge_parts
 from blogtune.layout import markdown_table
 from blogtune.publishing.facts import Facts
-from blogtune.publishing.usage import usage
+from blogtune.publishing.usage import UNNAMED, usage
 
 # Licenses that the hub knows by the same name in lower case.
 COMMON = {
     *("apache-2.0", "mit", "isc", "zlib", "unlicense", "bsd-2-clause", "bsd-3-clause", "mpl-2.0"),
     *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "gpl-3.0"),
 }
-UNNAMED = "owner/name"
 
 
 def model_card(facts: Facts) -> str:

@@ -21,7 +21,7 @@ def break_weights(project: Project) -> None:
 MISTAKES = [
     pytest.param(
         "compare",
-        lambda project: project.replace("params.yaml", "confidence:", "confidense:"),
+        lambda project: project.replace("params.yaml", "confidence: 0.95", "confidense: 0.95"),
         "params.yaml: compare.confidense: unknown key; did you mean confidence? (and 1 more)",
         id="misspelt key",
     ),

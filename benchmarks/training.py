@@ -87,14 +87,14 @@ def _worth_another(contenders: Sequence[Contender]) -> list[Contender]:
 def _given(
     data: Path, batch: int, count: int, *, exact: bool, rate: float | None
 ) -> dict[str, Any]:
-    """The batches as token numbers, and the parameters of params.yaml with q, k and v adapted."""
+    """The batches as token numbers, and params.yaml's parameters with rank 8 on q, k and v."""
     from blogtune.models.chat import open_chat
     from blogtune.models.loading import load_model
     from blogtune.training.examples import epochs, make_examples
     from blogtune.training.params import TrainParams
 
     params = read_params("train", TrainParams)
-    lora = {"targets": "qkv", "dropout": 0.0 if exact else 0.05}
+    lora = {"targets": "qkv", "rank": 8, "dropout": 0.0 if exact else 0.05}
     changes = {"batch_pairs": batch, "lora": params.lora.model_copy(update=lora)}
     if rate is not None:
         changes["learning_rate"] = rate

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from blogtune.errors import UserError
+from blogtune.runtime import exponentials
+from blogtune.runtime.device import on_cpu
 
 BATCH = 32
 
@@ -44,6 +46,8 @@ class Encoder:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.limit)
         self.weights = _load_weights(folder)
+        self.gelu = exponentials.gelu if on_cpu() else nn.gelu
+        self.attention = exponentials.attention if on_cpu() else exponentials.mlx_attention
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed the texts, in order; of each the first `limit` word pieces are read."""
@@ -88,7 +92,7 @@ class Encoder:
         attended = self._attention(f"{name}.attention.self", x, bias)
         attended = self._linear(f"{name}.attention.output.dense", attended)
         x = self._norm(f"{name}.attention.output.LayerNorm", x + attended)
-        wide = nn.gelu(self._linear(f"{name}.intermediate.dense", x))
+        wide = self.gelu(self._linear(f"{name}.intermediate.dense", x))
         narrow = self._linear(f"{name}.output.dense", wide)
         return self._norm(f"{name}.output.LayerNorm", x + narrow)
 
@@ -100,7 +104,7 @@ class Encoder:
             y = self._linear(f"{name}.{part}", x)
             return y.reshape(batch, length, self.heads, size).transpose(0, 2, 1, 3)
 
-        y = mx.fast.scaled_dot_product_attention(
+        y = self.attention(
             heads("query"), heads("key"), heads("value"), scale=size**-0.5, mask=bias
         )
         return y.transpose(0, 2, 1, 3).reshape(batch, length, width)

@@ -8,7 +8,7 @@ import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from blogtune.runtime import host
+from blogtune.runtime import exponentials, host
 from blogtune.training.examples import Example, make_batch
 from tests.training.architectures import NAMES, build
 from tests.training.oracle import simple_loss
@@ -22,7 +22,7 @@ SHAPE = (2, 6, 5, 8)
 @pytest.fixture
 def mlx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """MLX's own functions in all models, whatever an earlier test put there."""
-    monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", host.mlx_attention)
+    monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", exponentials.mlx_attention)
     for name in NAMES:
         build(name)
     for name, module in list(sys.modules.items()):
@@ -78,7 +78,7 @@ def test_attention_is_mlxs_in_value_and_gradients(mask: mx.array | str | None) -
     arrays = normal(*SHAPE), normal(2, 3, 5, 8, seed=1), normal(2, 3, 5, 8, seed=2)
     got, expected = (
         with_gradients(lambda q, k, v, f=f: f(q, k, v, scale=0.35, mask=mask), *arrays)
-        for f in (host.attention, host.mlx_attention)
+        for f in (exponentials.attention, exponentials.mlx_attention)
     )
     assert_close(got, expected)
 
@@ -86,16 +86,23 @@ def test_attention_is_mlxs_in_value_and_gradients(mask: mx.array | str | None) -
 @pytest.mark.parametrize("mask", [None, "causal"], ids=str)
 def test_attention_over_what_is_kept_of_earlier_tokens_is_mlxs(mask: str | None) -> None:
     queries, keys, values = normal(2, 6, 2, 8), normal(2, 3, 9, 8), normal(2, 3, 9, 8, seed=1)
-    got = host.attention(queries, keys, values, scale=0.35, mask=mask)
-    assert_close([got], [host.mlx_attention(queries, keys, values, scale=0.35, mask=mask)])
+    got = exponentials.attention(queries, keys, values, scale=0.35, mask=mask)
+    assert_close([got], [exponentials.mlx_attention(queries, keys, values, scale=0.35, mask=mask)])
+
+
+def test_gelu_is_mlxs() -> None:
+    # The whole range in steps of 1/1000, in more than one part.
+    x = mx.arange(-12_000, 12_000).reshape(2, -1) / 1000
+    np.testing.assert_allclose(exponentials.gelu(x), nn.gelu(x), atol=1e-6)
+    assert exponentials.gelu(mx.array([-1e30, -1e4, 0.0, 1e4])).tolist() == [0.0, 0.0, 0.0, 1e4]
 
 
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16], ids=str)
 def test_other_types_go_to_mlx(dtype: mx.Dtype) -> None:
     queries, keys = normal(*SHAPE, dtype=dtype), normal(2, 3, 5, 8, dtype=dtype)
-    got = host.attention(queries, keys, keys, scale=0.35, mask="causal")
+    got = exponentials.attention(queries, keys, keys, scale=0.35, mask="causal")
     assert got.dtype == dtype
-    expected = host.mlx_attention(queries, keys, keys, scale=0.35, mask="causal")
+    expected = exponentials.mlx_attention(queries, keys, keys, scale=0.35, mask="causal")
     assert mx.array_equal(got, expected)
     assert mx.array_equal(host.swiglu(queries, queries), host.mlx_swiglu(queries, queries))
 
@@ -114,7 +121,7 @@ def test_a_networks_loss_and_gradients_stay_what_they_were(name: str) -> None:
 
     expected = computed()
     host.use()
-    assert mx.fast.scaled_dot_product_attention is host.attention
+    assert mx.fast.scaled_dot_product_attention is exponentials.attention
     got = computed()
     assert got.keys() == expected.keys()
     for key, value in expected.items():

@@ -19,7 +19,7 @@ from typing import Any
 
 from blogtune.errors import UserError
 from blogtune.hub_errors import Kind, readable_errors
-from blogtune.progress import progress, say
+from blogtune.progress import progress, say, size_text
 
 CHUNK_BYTES = 2**20
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -104,14 +104,6 @@ def read(repository: Repository, file: HubFile) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         bring(repository, [file], Path(folder), quiet=True)
         return (Path(folder) / file.path).read_bytes()
-
-
-def size_text(count: float) -> str:
-    """A number of bytes for people: 7.64 GB."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count / 1e3:.3g} kB"
 
 
 def count_text(files: Sequence[HubFile]) -> str:

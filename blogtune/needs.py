@@ -16,9 +16,10 @@ import psutil
 
 from blogtune import hub
 from blogtune.errors import UserError
-from blogtune.hub import HubFile, Repository, count_text, size_text
+from blogtune.hub import HubFile, Repository, count_text
 from blogtune.models import repositories
 from blogtune.models.params import DatasetParams, ModelParams
+from blogtune.progress import size_text
 from blogtune.runtime.device import on_cpu
 from blogtune.settings import Settings
 

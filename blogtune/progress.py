@@ -42,3 +42,11 @@ def progress(
 def say(text: str) -> None:
     """Print a line on standard error, above the bar where there is one."""
     tqdm.write(text, file=sys.stderr)
+
+
+def size_text(count: float) -> str:
+    """A number of bytes for people: 7.64 GB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"

@@ -13,7 +13,7 @@ import psutil
 from mlx.utils import tree_flatten
 
 from blogtune.errors import UserError
-from blogtune.progress import progress, say
+from blogtune.progress import progress, say, size_text
 from blogtune.runtime.processes import from_first
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, Example, make_batch
@@ -88,8 +88,8 @@ def _place(engine: Engine, examples: Sequence[Example], passes: int, folder: Pat
     if not fits[wanted]:
         free = memory if wanted == "memory" else disk
         raise UserError(
-            f"train.trunk_cache: {wanted} takes {_size(needed)}, of {_size(free)} that are free; "
-            f"set it to {'disk or off' if wanted == 'memory' else 'off'}"
+            f"train.trunk_cache: {wanted} takes {size_text(needed)}, of {size_text(free)} that are "
+            f"free; set it to {'disk or off' if wanted == 'memory' else 'off'}"
         )
     return wanted
 
@@ -140,8 +140,8 @@ def _refuse_too_large(engine: Engine, examples: Sequence[Example], trial: Trial)
     needed, free = _step_bytes(engine, examples, trial), psutil.virtual_memory().available
     if needed > free:
         raise UserError(
-            f"train.batch_pairs: {engine.params.batch_pairs} takes about {_size(needed)} of memory "
-            f"a step, of {_size(free)} that are free; lower it (and raise "
+            f"train.batch_pairs: {engine.params.batch_pairs} takes about {size_text(needed)} of "
+            f"memory a step, of {size_text(free)} that are free; lower it (and raise "
             "train.accumulate_batches), or lower train.max_sequence_tokens"
         )
 
@@ -175,11 +175,11 @@ def _forecast(
         epochs = params.iterations * params.accumulate_batches * params.batch_pairs / len(examples)
         even = trial.trunk / max(trial.without - trial.with_trunk, 1e-12)
         lines.append(
-            f"the blocks below once, in {_minutes(trunk)} ({_size(states)} "
+            f"the blocks below once, in {_minutes(trunk)} ({size_text(states)} "
             f"{'in memory' if place == 'memory' else 'on disk'}; pays from {even:.1f} epochs on, "
             f"this run has {epochs:.1f})"
         )
-    memory = _size(_step_bytes(engine, examples, trial))
+    memory = size_text(_step_bytes(engine, examples, trial))
     lines.append(f"in all about {_minutes(seconds)}, evaluations not counted, and {memory} a step")
     return "; ".join(lines)
 
@@ -191,10 +191,3 @@ def _say(engine: Engine, text: str) -> None:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-
-def _size(count: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count / 1e3:.0f} kB"

@@ -35,10 +35,10 @@ FASTER = {
     "train.iterations": 10,
     "train.evaluate_every": 5,
     "train.save_every": 5,
-    # Each question to the judge takes half a second too: an answer is held against its own
-    # reference, not against five others besides,
+    # Each question to the judge takes seconds where the machine is busy: an answer is held against
+    # its own reference, not against five others besides,
     "judge.elsewhere": 0,
-    # and each of these items makes a dozen probes.
+    # and the judge's test, a dozen probes an item, is of two items.
     "judge.check.items": 2,
 }
 # SmolLM2 is no judge. Its test is made and told, and lets the verdict pass all the same.

@@ -77,8 +77,14 @@ def open_chat(tokenizer: Any) -> Chat:
         raise UserError("the model has no chat template; choose an instruction-tuned model")
     text = _render(tokenizer, [_user("?"), {"role": "assistant", "content": MARK}], generate=False)
     behind = tokenizer.encode(text.partition(MARK)[2].lstrip(), add_special_tokens=False)
-    end = behind[0] if behind and behind[0] in tokenizer.all_special_ids else None
+    end = behind[0] if behind and _is_special(tokenizer, behind[0]) else None
     return Chat(tokenizer, tokenizer.eos_token_id if end is None else end)
+
+
+def _is_special(tokenizer: Any, token: int) -> bool:
+    """Also what only the tokenizer's file marks and no setting names, such as Phi-3's <|end|>."""
+    added = tokenizer.added_tokens_decoder.get(token)
+    return token in tokenizer.all_special_ids or (added is not None and bool(added.special))
 
 
 def _user(question: str) -> dict[str, str]:

@@ -58,6 +58,7 @@ def _metadata(facts: Facts) -> ModelCardData:
         license=said.lower() if known else "other",
         license_name=None if known else said,
         base_model=facts.settings.model.name if from_hub else None,
+        datasets=facts.data_name if facts.fetched else None,
         library_name="mlx",
         pipeline_tag="text-generation",
         tags=["mlx", "lora", "blogtune"],
@@ -86,7 +87,7 @@ def _results(facts: Facts) -> list[EvalResult]:
         EvalResult(
             task_type="text-generation",
             task_name="question answering",
-            dataset_type="custom",
+            dataset_type=facts.data_name if facts.fetched else "custom",
             dataset_name=facts.data_name,
             dataset_split=facts.settings.answer.split,
             metric_type="similarity",
@@ -113,9 +114,9 @@ def _head(facts: Facts) -> str:
             f"- **Base model:** {escaped(_base_source(facts))}.{_dequantized(facts)}",
             f"- **License:** {escaped(facts.license or 'not stated')}, the base model's; it is "
             "this model's too.",
-            f"- **Data:** {escaped(facts.data_name)}, {data['pairs']} pairs of question and answer "
-            f"from {data['posts']} posts: {data['train']} for training, {data['validation']} for "
-            f"validation, {data['test']} for the test. Their license: "
+            f"- **Data:** {escaped(_data_source(facts))}, {data['pairs']} pairs of question and "
+            f"answer from {data['posts']} posts: {data['train']} for training, "
+            f"{data['validation']} for validation, {data['test']} for the test. Their license: "
             f"{escaped(facts.data_license or 'not stated')}.",
         ]
     )
@@ -132,6 +133,13 @@ def _base_source(facts: Facts) -> str:
     if source.startswith("path:"):
         return _base_name(facts)
     return f"{source} ({origin}{f', revision {revision}' if revision else ''})"
+
+
+def _data_source(facts: Facts) -> str:
+    """The data's name; of a data set of the hub its commit too."""
+    if not facts.fetched:
+        return facts.data_name
+    return f"{facts.fetched['source']} (revision {facts.fetched['revision']})"
 
 
 def _dequantized(facts: Facts) -> str:

@@ -114,10 +114,20 @@ def _licenses(facts: Facts) -> Iterator[str]:
             f"publish.license: {params.license}, but the base states {stated}, which is the "
             "result's; set it to null"
         )
+    yield from _data_license(facts)
+
+
+def _data_license(facts: Facts) -> Iterator[str]:
+    said, stated = facts.settings.publish.data_license, facts.fetched.get("license")
     if facts.data_license is None:
+        where = f"{facts.settings.data.path} has no README.md with a section License"
+        if facts.fetched:
+            where = f"the hub states none of {facts.fetched['source']}"
+        yield f"publish.data_license: null, and {where}; set it"
+    elif stated is not None and said not in (None, stated):
         yield (
-            f"publish.data_license: null, and {facts.settings.data.path} has no README.md with a "
-            "section License; set it"
+            f"publish.data_license: {said}, but {facts.fetched['source']} states {stated}; "
+            "set it to null"
         )
 
 

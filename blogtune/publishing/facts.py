@@ -18,6 +18,7 @@ from blogtune.texts import sentences
 
 LOCK = Path("dvc.lock")
 BASE, FUSED = Path("models/base"), Path("models/fused")
+FETCHED = Path("data/fetched")
 ADAPTER, GGUF = Path("models/adapter"), Path("models/export/model.gguf")
 QUANTIZED = re.compile(r"[.-]((?:I?Q|TQ|MXFP)\d\w*)\.gguf$", re.I)
 
@@ -26,8 +27,9 @@ QUANTIZED = re.compile(r"[.-]((?:I?Q|TQ|MXFP)\d\w*)\.gguf$", re.I)
 class Facts:
     """One run: its settings, its figures, and the commit whose dvc.lock describes it.
 
-    `history` are the rows of plots/training.csv, `base` is models/base/source.json, `datasheet`
-    the README.md beside the data ("" where there is none), `lock` the sha256 of dvc.lock.
+    `history` are the rows of plots/training.csv, `base` is models/base/source.json, `fetched` the
+    same of a data set of the hub (empty where there is none), `datasheet` the README.md beside the
+    data ("" where there is none), `lock` the sha256 of dvc.lock.
     """
 
     settings: Settings
@@ -40,6 +42,7 @@ class Facts:
     base: Mapping[str, Any]
     base_config: Mapping[str, Any]
     fused_config: Mapping[str, Any]
+    fetched: Mapping[str, Any]
     datasheet: str
     commit: str
     lock: str
@@ -62,14 +65,20 @@ class Facts:
 
     @property
     def data_license(self) -> str | None:
-        """What publish.data_license says, or the first sentence of the datasheet's section."""
+        """What the hub states of a data set, or what publish.data_license says in its place.
+
+        Of other data the first sentence of the datasheet's section, if publish.data_license is
+        null.
+        """
         section = re.search(r"^#+ Licen[sc]e\s*\n+(.+)$", self.datasheet, re.MULTILINE | re.I)
         said = sentences(section[1])[0].removesuffix(".") if section else None
-        return self.settings.publish.data_license or said
+        return self.fetched.get("license") or self.settings.publish.data_license or said
 
     @property
     def data_name(self) -> str:
-        """The datasheet's title up to its colon, or the name of data.path."""
+        """The data set's on the hub, or the datasheet's title up to its colon, or data.path's."""
+        if self.fetched:
+            return str(self.fetched["origin"])
         title = re.match(r"# ([^:\n]+)", self.datasheet)
         return title[1].strip() if title else Path(self.settings.data.path).name
 
@@ -99,6 +108,7 @@ def read_facts(settings: Settings) -> Facts:
         base=_json(BASE / "source.json"),
         base_config=_json(BASE / "config.json"),
         fused_config=_json(FUSED / "config.json"),
+        fetched=_json(FETCHED / "source.json") if settings.data.fetch.source else {},
         datasheet=_text(datasheet) if datasheet.is_file() else "",
         # Not HEAD: later commits, of the receipt for one, change nothing that the card reports.
         commit=git("log", "-1", "--format=%H", "--", str(LOCK)).strip(),

@@ -1,4 +1,4 @@
-"""A small hub on 127.0.0.1 that serves a repository as huggingface.co does, faults included.
+"""A small hub on 127.0.0.1 that serves repositories as huggingface.co does, faults included.
 
 Weights and tables are LFS files: their address leads to a second server, as to a store that must
 not see the token.
@@ -22,7 +22,7 @@ import pytest
 from huggingface_hub import close_session, constants
 
 COMMIT = "5f0c" * 10
-CARD = {"license": "apache-2.0"}
+LICENSE = "apache-2.0"
 LARGE = (".safetensors", ".parquet", ".bin")
 
 Access = Literal["open", "gated", "private"]
@@ -35,7 +35,7 @@ class Hub(ThreadingHTTPServer):
     """Serves one repository at one commit, and remembers what was asked for, and with which token.
 
     `access` says what only those may read whose token is among `readers`: the files if gated,
-    all if private.
+    all if private. At the same address are those of the hubs `beside`, which remember their own.
     """
 
     daemon_threads = True
@@ -43,7 +43,8 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, repository: str, folder: Path, kind: str = "model") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repository, self.folder, self.kind = repository, folder, kind
-        self.commit = COMMIT
+        self.commit, self.license = COMMIT, LICENSE
+        self.beside: list[Hub] = []
         self.access: Access = "open"
         self.readers: set[str] = set()
         self.faults: dict[str, Fault] = {}
@@ -60,6 +61,19 @@ class Hub(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def api(self) -> str:
+        return f"/api/{self.kind}s/{self.repository}"
+
+    @property
+    def blob(self) -> str:
+        return f"/{'datasets/' if self.kind == 'dataset' else ''}{self.repository}/resolve/"
+
+    def holder(self, path: str) -> "Hub":
+        """Whose repository is asked for; this one where nobody's is."""
+        hubs = (hub for hub in self.beside if path.startswith((hub.api, hub.blob)))
+        return next(hubs, self)
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -156,11 +170,11 @@ class _Handler(_Answers):
     server: Hub
 
     def do_GET(self) -> None:
-        hub, path = self.server, self.asked
+        path = self.asked
+        hub = self.server.holder(path)
+        api, blob = hub.api, hub.blob
         hub.asked.append(path)
         hub.tokens.add(self.token)
-        api = f"/api/{hub.kind}s/{hub.repository}"
-        blob = f"/{'datasets/' if hub.kind == 'dataset' else ''}{hub.repository}/resolve/"
         if hub.status:
             self.send(hub.status)
         elif not path.startswith((api, blob)):
@@ -168,20 +182,21 @@ class _Handler(_Answers):
         elif self.token not in hub.readers and (
             hub.access == "private" or (hub.access == "gated" and path.startswith(blob))
         ):
-            self._refuse()
+            self._refuse(hub)
         elif path in (api, f"{api}/revision/main", f"{api}/revision/{hub.commit}"):
-            values = {"id": hub.repository, "sha": hub.commit, "cardData": CARD}
+            card = {"license": hub.license}
+            values = {"id": hub.repository, "sha": hub.commit, "cardData": card}
             self._send_json({**values, "siblings": [_sibling(entry) for entry in hub.entries]})
         elif path == f"{api}/tree/{hub.commit}":
             self._send_json(hub.entries)
         elif path.startswith(f"{blob}{hub.commit}/"):
-            self._send_blob(path.removeprefix(f"{blob}{hub.commit}/"))
+            self._send_blob(hub, path.removeprefix(f"{blob}{hub.commit}/"))
         else:
             self.send(404, b"", {"X-Error-Code": "RevisionNotFound"})
 
-    def _refuse(self) -> None:
+    def _refuse(self, hub: Hub) -> None:
         """As the hub does: 401 to nobody, 403 to somebody who has not accepted; both hide."""
-        if self.server.access == "gated":
+        if hub.access == "gated":
             self.send(403 if self.token else 401, b"", {"X-Error-Code": "GatedRepo"})
         elif self.token == "expired":
             said = "Invalid credentials in Authorization header"
@@ -189,19 +204,19 @@ class _Handler(_Answers):
         else:
             self.send(404 if self.token else 401, b"", {"X-Error-Code": "RepoNotFound"})
 
-    def _send_blob(self, name: str) -> None:
-        content = self.server.files.get(name)
+    def _send_blob(self, hub: Hub, name: str) -> None:
+        content = hub.files.get(name)
         if content is None:
             self.send(404, b"", {"X-Error-Code": "EntryNotFound"})
             return
         if not name.endswith(LARGE):
-            self.send_file(self.server, name)
+            self.send_file(hub, name)
             return
         sha256 = hashlib.sha256(content).hexdigest()
         linked = {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(content))}
-        port = self.server.store.server_address[1]
+        port = hub.store.server_address[1]
         where = {"Location": f"http://127.0.0.1:{port}/{name}?signature=secret"}
-        self.send(302, b"", {**linked, **where, "X-Repo-Commit": self.server.commit})
+        self.send(302, b"", {**linked, **where, "X-Repo-Commit": hub.commit})
 
     def _send_json(self, values: Any) -> None:
         self.send(200, json.dumps(values).encode(), {"Content-Type": "application/json"})

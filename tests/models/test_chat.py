@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,18 @@ def test_an_answer_ends_with_the_end_token(tmp_path: Path, template: str, end: s
     opened = chat(tmp_path, template)
     assert text(opened, opened.answer("Because.")) == f"Because.{end}"
     assert opened.answer("Because.")[-1] == opened.end
+
+
+def test_an_end_token_that_only_the_tokenizers_file_marks_is_found(tmp_path: Path) -> None:
+    """Phi-3's own settings name <|endoftext|> alone, and answers ended with that instead."""
+    tiny.write_tokenizer(tmp_path, BARE)
+    file = tmp_path / "tokenizer_config.json"
+    values = json.loads(file.read_text())
+    del values["additional_special_tokens"]
+    file.write_text(json.dumps(values))
+    opened = open_chat(load_tokenizer(tmp_path))
+    assert text(opened, opened.answer("Because.")) == f"Because.{tiny.END}"
+    assert opened.decode(opened.answer("Because.")) == "Because."
 
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)

@@ -115,6 +115,19 @@ def test_a_hub_base_is_linked_and_its_license_kept(facts: Facts) -> None:
     assert (data.base_model, data.license) == ("meta/llama", "llama3.2")
 
 
+def test_data_of_the_hub_are_linked_with_their_commit_and_license(facts: Facts) -> None:
+    fetched = {"source": "hub:someone/posts", "origin": "someone/posts", "revision": "5f0c"}
+    linked = dataclasses.replace(facts, fetched={**fetched, "license": "cc-by-4.0"}, datasheet="")
+    card = ModelCard(model_card(linked))
+    assert card.data.datasets == "someone/posts"
+    named = {(each.dataset_type, each.dataset_name) for each in card.data.eval_results}
+    assert named == {("someone/posts", "someone/posts")}
+    text = shown(card.text)
+    assert "Data: hub:someone/posts (revision 5f0c), 1540 pairs" in text.replace("**", "")
+    assert "Their license: cc-by-4.0." in text
+    assert ModelCard(model_card(facts)).data.datasets is None
+
+
 def test_a_license_that_the_hub_does_not_know_is_other_with_its_name(facts: Facts) -> None:
     base = {**facts.base, "license": "The Blog License 1"}
     data = ModelCard(model_card(dataclasses.replace(facts, base=base))).data

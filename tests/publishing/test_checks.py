@@ -140,6 +140,39 @@ def test_a_license_must_be_known_and_is_the_base_models(facts: Facts) -> None:
     assert other.startswith("publish.license: MIT, but the base states Apache-2.0")
 
 
+def test_the_license_of_a_data_set_of_the_hub_is_what_the_hub_states(facts: Facts) -> None:
+    fetched = {"source": "hub:someone/posts", "revision": "5f0c", "license": "cc-by-4.0"}
+    stated = dataclasses.replace(facts, fetched=fetched)
+    assert (told_of(stated), stated.data_license) == ([], "cc-by-4.0")
+    assert told_of(with_publish(stated, data_license="cc-by-4.0")) == []
+    assert told_of(with_publish(stated, data_license="MIT")) == [
+        "publish.data_license: MIT, but hub:someone/posts states cc-by-4.0; set it to null"
+    ]
+
+
+def test_a_data_set_without_a_stated_license_is_refused_until_someone_says_one(
+    facts: Facts,
+) -> None:
+    fetched = {"source": "hub:someone/posts", "revision": "5f0c", "license": None}
+    silent = dataclasses.replace(facts, fetched=fetched, datasheet="")
+    assert told_of(silent) == [
+        "publish.data_license: null, and the hub states none of hub:someone/posts; set it"
+    ]
+    said = with_publish(silent, data_license="MIT")
+    assert (told_of(said), said.data_license) == ([], "MIT")
+
+
+def test_what_was_fetched_is_read_from_its_receipt(project: Path, facts: Facts) -> None:
+    assert facts.fetched == {}
+    set_value("data.path", "data/fetched", project / "params.yaml")
+    set_value("data.fetch.source", "hub:someone/posts", project / "params.yaml")
+    with pytest.raises(UserError, match=r"^data/fetched/source\.json: not there yet; run `make r"):
+        read_facts(read_settings())
+    (project / "data/fetched").mkdir()
+    (project / "data/fetched/source.json").write_text(json.dumps({"license": "mit"}))
+    assert read_facts(read_settings()).data_license == "mit"
+
+
 def test_a_gguf_is_there_and_no_older_than_the_weights(facts: Facts, project: Path) -> None:
     wanted = with_publish(facts, gguf=True)
     absent = "publish.gguf: models/export/model.gguf is not there; run `make export`"

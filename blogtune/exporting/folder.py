@@ -22,8 +22,9 @@ def write_folder(output: Path, source: Source, gguf: Path | None) -> None:
     """
     with atomic_folder(output) as folder:
         if gguf is None:
-            for file in source.files:
-                shutil.copyfile(file, folder / file.name)
+            with source.files() as files:
+                for file in files:
+                    shutil.copyfile(file, folder / file.name)
         else:
             _copy_checked(gguf, folder / GGUF)
         text = modelfile(source, "." if gguf is None else f"./{GGUF}")

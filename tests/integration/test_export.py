@@ -127,7 +127,7 @@ def test_a_prompt_that_the_server_reads_otherwise_registers_nothing(
     folder = tmp_path / "other"
     shutil.copytree(taught_folder, folder)
     source = open_source(folder)
-    wrong = Source(folder, source.chat, other_text(source), source.context)
+    wrong = Source(folder, source.chat, other_text(source), source.config)
     ours = OllamaServer(params(server, name="wrong"))
     with pytest.raises(UserError, match=r"tokens at the server, \d+ here, for the same question"):
         ours.register(wrong)
@@ -155,6 +155,7 @@ def test_weights_that_the_server_cannot_read_are_its_error_in_one_line(
 
 
 def test_the_source_names_the_files_that_the_server_reads(source: Source) -> None:
-    names = {file.name for file in source.files}
+    with source.files() as files:
+        names = {file.name for file in files}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     assert json.loads((source.folder / "config.json").read_text())["model_type"] == "llama"

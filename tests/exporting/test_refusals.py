@@ -189,5 +189,5 @@ def test_a_gguf_that_is_not_what_its_name_says_leaves_the_folder_as_it_was(
     file.write_bytes(b"GGUF and more")
     assert server_file(f"FROM {file}\n") == file
     with pytest.raises(UserError, match="its content is not what its name says"):
-        write_folder(tmp_path / "export", open_source(tiny_folder), file)
+        write_folder(tmp_path / "export", open_source(tiny_folder), file, "-")
     assert not (tmp_path / "export").exists()

@@ -27,6 +27,8 @@ from tests.exporting.build import ollama_params
 from tests.exporting.templates import TEMPLATES, open_template
 from tests.integration.ollama import MODEL, program, serve
 from tests.integration.ollama import OllamaServer as Started
+from tests.integration.project import Project
+from tests.judging.server import NOBODY
 
 FEW = AnswerParams(split="test", max_tokens=24, batch_questions=4)
 CONVERSATIONS = {
@@ -96,7 +98,7 @@ def test_the_served_model_answers_as_the_fused_one(
     assert found.positions == sum(reply.tokens + 1 for reply in replies)
 
     for form, file in (("gguf", server_file(shown.modelfile or "")), ("safetensors", None)):
-        write_folder(tmp_path / form, source, file)
+        write_folder(tmp_path / form, source, file, "a.dir")
         carried = create_from(tmp_path / form, f"carried-{form}", server)
         assert carried.template == shown.template
         # The server lists them in any order.
@@ -159,3 +161,22 @@ def test_the_source_names_the_files_that_the_server_reads(source: Source) -> Non
         names = {file.name for file in files}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     assert json.loads((source.folder / "config.json").read_text())["model_type"] == "llama"
+
+
+def test_answers_of_older_weights_are_refused_before_any_request(project: Project) -> None:
+    """Their questions are the same: by these alone they passed as this model's."""
+    project.set(export__ollama__host=NOBODY)
+    weights = next((project.root / "models/fused").glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.unlink()  # the others' file too
+    weights.write_bytes(content)
+    told = project.run(*project.stage("export"), fails=True).stderr
+    (line,) = (line for line in told.splitlines() if line.startswith("error: "))
+    assert line == (
+        "error: data/answers/fused.jsonl: not the answers of models/fused as it lies there, says "
+        "`dvc status answer@fused`; run `dvc repro`"
+    )
+    project.run("dvc", "checkout", "--force", "models/fused")
+    told = project.run(*project.stage("export"), fails=True).stderr
+    assert f"error: no Ollama server at {NOBODY}" in told

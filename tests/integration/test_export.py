@@ -163,6 +163,52 @@ def test_the_source_names_the_files_that_the_server_reads(source: Source) -> Non
     assert json.loads((source.folder / "config.json").read_text())["model_type"] == "llama"
 
 
+@pytest.mark.slow
+def test_make_export_serves_what_the_pipeline_made_and_measures_it(
+    project: Project, server: Started
+) -> None:
+    project.set(export__folder="gguf", export__ollama__threads=1)
+    project.set(export__ollama__host=server.address)
+    told = project.make("export").stdout.splitlines()
+    metrics = project.json("metrics/export.json")
+    assert metrics["name"] == "blogtune"
+    assert metrics["quantization"] == "F16"
+    answers = (project.root / "data/answers/fused.jsonl").read_text().splitlines()
+    assert metrics["questions"] == metrics["scored"] == len(answers) == 12
+    # The very figure of the pipeline: the same answers, by the same judge.
+    compared = project.json("metrics/comparison.json")
+    assert metrics["fused_mean"] == pytest.approx(compared["fused"]["mean"], abs=1e-6)
+    assert metrics["top1_agreement"] >= 0.98
+    assert metrics["first_token_agreement"] == 1.0
+    assert metrics["unread"] <= 1
+    difference = metrics["difference"]
+    assert difference["low"] <= difference["mean"] <= difference["high"]
+    assert metrics["fused_mean"] + difference["mean"] == pytest.approx(metrics["mean"], abs=2e-6)
+
+    equal = "equivalent" if metrics["equivalent"] else "not shown to be equivalent"
+    assert told[-2].startswith(f"blogtune (F16): similarity {difference['mean']:+.3f} [")
+    assert f" against the fused model, {equal} within 0.02; top-1 agreement " in told[-2]
+    assert told[-2].endswith(f"{metrics['top1_agreement']:.2%} at {metrics['positions']} tokens")
+    assert told[-1] == (
+        "run it: ollama run blogtune; figures: metrics/export.json; files: models/export"
+    )
+
+    folder = project.root / "models/export"
+    files = {"Modelfile", "model.gguf", "weights.json"}
+    assert {file.name for file in folder.iterdir()} == files
+    assert "models/fused" in project.json("models/export/weights.json")
+    carried = create_from(folder, "carried", server)
+    with ollama.Client(server.address, timeout=300) as client:
+        shown = client.show("blogtune")
+        assert {"blogtune:latest", "carried:latest"} <= {str(m.model) for m in client.list().models}
+    assert (carried.template, lines(carried.parameters)) == (
+        shown.template,
+        lines(shown.parameters),
+    )
+    # No stage reads the section, and no stage's output was touched.
+    assert project.is_clean()
+
+
 def test_answers_of_older_weights_are_refused_before_any_request(project: Project) -> None:
     """Their questions are the same: by these alone they passed as this model's."""
     project.set(export__ollama__host=NOBODY)

@@ -96,8 +96,8 @@ def agreement(
     unread = 0
     both = list(zip(pairs, replies, strict=True))
     for pair, reply in progress(both, desc="agreement", unit="answers"):
-        answer = chat.answer(reply.text)
-        if not _same_tokens(chat, answer[:-1], reply):
+        answer = _read(chat, reply)
+        if answer is None:
             unread += 1
             continue
         # Which end token the server stopped at is not told: any of them is the same choice.
@@ -115,6 +115,16 @@ def agreement(
     every = np.concatenate(same)
     first = float(np.mean([bool(each[0]) for each in same]))
     return Agreement(len(every), float(every.mean()), first, unread)
+
+
+def _read(chat: Chat, reply: Reply) -> list[int] | None:
+    """The tokens that the server chose, with the end token; None where the text is read otherwise.
+
+    SentencePiece puts a space before a text, which the server leaves there.
+    """
+    texts = (reply.text, reply.text.removeprefix(" "))
+    answers = (chat.answer(text) for text in texts)
+    return next((answer for answer in answers if _same_tokens(chat, answer[:-1], reply)), None)
 
 
 def _same_tokens(chat: Chat, tokens: Sequence[int], reply: Reply) -> bool:

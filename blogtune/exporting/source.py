@@ -23,9 +23,12 @@ ARCHITECTURES = (
 # Ollama's defaults are a temperature of 0.8 and a penalty of repeated tokens.
 GREEDY = {"temperature": 0.0, "repeat_penalty": 1.0}
 # What of a model folder Ollama reads: weights, vocabulary, configuration.
-READ = ("*.safetensors", "*.json", "tokenizer.model")
+SENTENCEPIECE = "tokenizer.model"
+READ = ("*.safetensors", "*.json", SENTENCEPIECE)
 NOT_READ = ("*.safetensors.index.json", "source.json")
 CONFIG = "config.json"
+# SentencePiece's.
+SPACE = "\u2581"
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,25 @@ def open_source(folder: Path) -> Source:
     # With every end that the model was measured with: generation_config.json may name more.
     ends = load_config(folder).get("eos_token_id")
     chat = open_chat(load_tokenizer(folder, eos_token_ids=ends))
+    if (folder / SENTENCEPIECE).exists():
+        _check_spaces(chat, folder)
     start = adds_start(_read(folder / "tokenizer_config.json"))
     return Source(folder, chat, ollama_template(chat, adds_start=start), config)
+
+
+def _check_spaces(chat: Chat, folder: Path) -> None:
+    """Raise UserError where a text behind a special token has no space before it, as with Gemma.
+
+    Ollama imports SentencePiece without its add_dummy_prefix, and writes the space in any case.
+    """
+    names = chat.tokenizer.convert_ids_to_tokens
+    end = names(chat.end)
+    (*_, first) = names(chat.tokenizer.encode(f"{end}a", add_special_tokens=False))[:2]
+    if not first.startswith(SPACE):
+        raise UserError(
+            f"{folder}: its SentencePiece vocabulary puts no space before a text, and Ollama "
+            "0.12.11 does, which makes other tokens; choose another base to export it"
+        )
 
 
 def _phi3(config: dict[str, Any], folder: Path) -> dict[str, Any]:

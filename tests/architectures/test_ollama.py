@@ -19,6 +19,7 @@ from blogtune.exporting.source import Source, open_source
 from blogtune.models.loading import load_model
 from tests.architectures.conftest import PAIRS, Trained
 from tests.architectures.families import FAMILIES, save, teach
+from tests.architectures.sentencepieces import save_pieces
 from tests.exporting.build import ollama_params
 from tests.integration.ollama import OllamaServer as Started
 from tests.integration.ollama import serve
@@ -45,6 +46,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+SWALLOW = {"<|user|>", "<|assistant|>", "<|system|>", "<|end|>"}
 REFUSED = {
     "qwen3": "architecture Qwen3ForCausalLM is none that Ollama imports",
     "mistral": "architecture MistralForCausalLM is none that Ollama imports",
@@ -75,7 +77,7 @@ def check(name: str, found: Agreement) -> None:
     assert found.top1 >= LEAST
     # Half-taught models misspell, and what their tokenizer would spell otherwise is not compared.
     assert found.unread <= 2
-    assert found.positions >= 40
+    assert found.positions >= 30
 
 
 @pytest.mark.parametrize("name", IMPORTED)
@@ -101,6 +103,23 @@ def test_the_server_chooses_what_another_shape_chooses(
     teach(folder)
     source = open_source(folder)
     check(name, compared(folder, source, served(source, server)))
+
+
+@pytest.mark.parametrize("swallow", [set(), SWALLOW], ids=["", "tokens that swallow space"])
+def test_the_server_reads_phi3s_own_kind_of_vocabulary(
+    swallow: set[str], server: Started, tmp_path: Path
+) -> None:
+    family = FAMILIES["phi3"]
+    folder = save_pieces(tmp_path / "model", family, prefix=True, swallow=swallow)
+    source = open_source(folder)
+    assert ("<|user|>\n" in source.template.text) == (not swallow)
+    check("phi3, SentencePiece", compared(folder, source, served(source, server)))
+
+
+def test_a_vocabulary_that_the_server_reads_with_other_spaces_is_refused(tmp_path: Path) -> None:
+    folder = save_pieces(tmp_path / "model", FAMILIES["gemma2"], prefix=False, swallow=set())
+    with pytest.raises(UserError, match=r"puts no space before a text, and Ollama[^\n]*export it$"):
+        open_source(folder)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -18,7 +18,7 @@ from blogtune.models.chat import Chat, open_chat
 # What Ollama 0.12.11 makes a model of text from (convert/convert.go), and a test took there.
 ARCHITECTURES = (
     *("LlamaForCausalLM", "Qwen2ForCausalLM", "Phi3ForCausalLM"),
-    *("GemmaForCausalLM", "Gemma2ForCausalLM"),
+    *("GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM"),
 )
 # Ollama's defaults are a temperature of 0.8 and a penalty of repeated tokens.
 GREEDY = {"temperature": 0.0, "repeat_penalty": 1.0}
@@ -81,17 +81,25 @@ def open_source(folder: Path) -> Source:
     # With every end that the model was measured with: generation_config.json may name more.
     ends = load_config(folder).get("eos_token_id")
     chat = open_chat(load_tokenizer(folder, eos_token_ids=ends))
-    if (folder / SENTENCEPIECE).exists():
-        _check_spaces(chat, folder)
+    _check_vocabulary(chat, folder, architecture)
     start = adds_start(_read(folder / "tokenizer_config.json"))
     return Source(folder, chat, ollama_template(chat, adds_start=start), config)
 
 
-def _check_spaces(chat: Chat, folder: Path) -> None:
-    """Raise UserError where a text behind a special token has no space before it, as with Gemma.
+def _check_vocabulary(chat: Chat, folder: Path, architecture: str) -> None:
+    """Raise UserError for a vocabulary that Ollama reads otherwise.
 
-    Ollama imports SentencePiece without its add_dummy_prefix, and writes the space in any case.
+    It imports SentencePiece without add_dummy_prefix and writes a space before every text behind a
+    special token, where Gemma has none. Gemma 3 has an engine of its own, for SentencePiece alone.
     """
+    there = (folder / SENTENCEPIECE).exists()
+    if architecture == "Gemma3ForCausalLM" and not there:
+        raise UserError(
+            f"{folder}: has no {SENTENCEPIECE}, without which Ollama does not read a Gemma 3; "
+            "choose a base that has one to export it"
+        )
+    if architecture == "Gemma3ForCausalLM" or not there:
+        return
     names = chat.tokenizer.convert_ids_to_tokens
     end = names(chat.end)
     (*_, first) = names(chat.tokenizer.encode(f"{end}a", add_special_tokens=False))[:2]

@@ -5,6 +5,7 @@ what the server chooses greedily is what the fused model would choose, or the tw
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             },
         },
     ),
+}
+# One block of seven sees the whole text; the others' window is wider than the texts here, because
+# the server's reaches one token further back.
+GEMMA3 = {
+    "model_type": "gemma3_text",
+    "architectures": ["Gemma3ForCausalLM"],
+    "num_hidden_layers": 7,
+    "sliding_window": 512,
+    "sliding_window_pattern": 6,
+    "rope_theta": 1e6,
+    "rope_local_base_freq": 1e4,
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
 }
 SWALLOW = {"<|user|>", "<|assistant|>", "<|system|>", "<|end|>"}
 REFUSED = {
@@ -114,6 +128,16 @@ def test_the_server_reads_phi3s_own_kind_of_vocabulary(
     source = open_source(folder)
     assert ("<|user|>\n" in source.template.text) == (not swallow)
     check("phi3, SentencePiece", compared(folder, source, served(source, server)))
+
+
+def test_the_server_chooses_what_a_gemma3_chooses(server: Started, tmp_path: Path) -> None:
+    family = replace(FAMILIES["gemma2"], config={**FAMILIES["gemma2"].config, **GEMMA3})
+    folder = save_pieces(tmp_path / "model", family, prefix=False, swallow=set())
+    source = open_source(folder)
+    check("gemma3, SentencePiece", compared(folder, source, served(source, server)))
+    (folder / "tokenizer.model").unlink()
+    with pytest.raises(UserError, match=r"has no tokenizer\.model, .* does not read a Gemma 3"):
+        open_source(folder)
 
 
 def test_a_vocabulary_that_the_server_reads_with_other_spaces_is_refused(tmp_path: Path) -> None:

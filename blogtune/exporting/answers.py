@@ -23,13 +23,15 @@ from blogtune.progress import progress
 from blogtune.records import Answer, Pair
 
 SERVED = "served"
+# Stands for bytes that are no letter by themselves.
+UNREADABLE = "\ufffd"
 
 
 @dataclass(frozen=True)
 class Agreement:
     """Shares of tokens that the fused model chooses too: of all `positions`, of the first ones.
 
-    `unread`: answers whose text does not become the same number of tokens again.
+    `unread`: answers whose text does not become the server's tokens again.
     """
 
     positions: int
@@ -94,8 +96,8 @@ def agreement(
     unread = 0
     both = list(zip(pairs, replies, strict=True))
     for pair, reply in progress(both, desc="agreement", unit="answers"):
-        answer = chat.answer(reply.text)
-        if len(answer) - 1 != reply.tokens:
+        answer = _read(chat, reply)
+        if answer is None:
             unread += 1
             continue
         # Which end token the server stopped at is not told: any of them is the same choice.
@@ -113,6 +115,32 @@ def agreement(
     every = np.concatenate(same)
     first = float(np.mean([bool(each[0]) for each in same]))
     return Agreement(len(every), float(every.mean()), first, unread)
+
+
+def _read(chat: Chat, reply: Reply) -> list[int] | None:
+    """The tokens that the server chose, with the end token; None where the text is read otherwise.
+
+    SentencePiece puts a space before a text, which the server leaves there.
+    """
+    texts = (reply.text, reply.text.removeprefix(" "))
+    answers = (chat.answer(text) for text in texts)
+    return next((answer for answer in answers if _same_tokens(chat, answer[:-1], reply)), None)
+
+
+def _same_tokens(chat: Chat, tokens: Sequence[int], reply: Reply) -> bool:
+    """Whether these are the server's tokens: as many, and each with the same text.
+
+    A model may write "d" and "es" where its tokenizer would read "de" and "s". White space at the
+    ends of a piece, and bytes of a letter that is divided among pieces, are told in unlike ways.
+    """
+    if len(tokens) != reply.tokens or len(reply.pieces) != reply.tokens:
+        return False
+    pieces = (chat.tokenizer.decode([token]) for token in tokens)
+    return all(map(_is_same, pieces, reply.pieces))
+
+
+def _is_same(one: str, other: str) -> bool:
+    return one.replace(UNREADABLE, "").strip() == other.replace(UNREADABLE, "").strip()
 
 
 def _context(needed: int, source: Source) -> int:

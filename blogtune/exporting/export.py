@@ -14,13 +14,14 @@ from blogtune.exporting.params import ExportParams
 from blogtune.exporting.price import agreement_metrics, check_same_questions, price
 from blogtune.exporting.server import OllamaServer
 from blogtune.exporting.source import open_source
+from blogtune.exporting.weights import FUSED, measured_weights
 from blogtune.judging.judge import open_judge
 from blogtune.judging.params import JudgeParams
 from blogtune.models.loading import load_model
 from blogtune.models.ollama import with_tag
 from blogtune.records import Answer, Pair
 
-FUSED, JUDGE, OUTPUT = Path("models/fused"), Path("models/judge"), Path("models/export")
+JUDGE, OUTPUT = Path("models/judge"), Path("models/export")
 FUSED_ANSWERS = Path("data/answers/fused.jsonl")
 
 
@@ -35,7 +36,7 @@ def export(
     """Register models/fused, ask it the questions, and return metrics/export.json's content.
 
     Where `params.folder` says so, models/export/ is written last. Raises UserError before any work
-    for what Ollama cannot import, and for a name that a judge has.
+    for what Ollama cannot import, for a name that a judge has, and for answers of other weights.
     """
     name = params.ollama.name
     _check_name(name, judging)
@@ -43,6 +44,7 @@ def export(
     source = open_source(FUSED)
     if params.folder:
         modelfile(source, ".")
+    weights = measured_weights(FUSED, FUSED_ANSWERS)
     server = OllamaServer(params.ollama)
     digest = server.register(source)
     replies = ask_all(server, source, pairs, answering)
@@ -60,7 +62,7 @@ def export(
     }
     if params.folder:
         gguf = server_file(shown.modelfile or "") if params.folder == "gguf" else None
-        write_folder(OUTPUT, source, gguf)
+        write_folder(OUTPUT, source, gguf, weights)
     return metrics
 
 

@@ -8,24 +8,28 @@ from pathlib import Path
 
 from blogtune.errors import UserError
 from blogtune.exporting.source import Source
+from blogtune.exporting.weights import write_weights
 from blogtune.files import atomic_folder
 
 GGUF = "model.gguf"
 MAGIC = b"GGUF"
 
 
-def write_folder(output: Path, source: Source, gguf: Path | None) -> None:
+def write_folder(output: Path, source: Source, gguf: Path | None, weights: str) -> None:
     """Write the Modelfile with `gguf` as model.gguf, or with the source's files.
 
-    Files are copied: `ollama create` follows no links. Raises UserError for a file that is not the
-    GGUF that its name promises.
+    Beside a GGUF stands what it was made of, `weights` in DVC's words. Files are copied: `ollama
+    create` follows no links. Raises UserError for a file that is not the GGUF that its name
+    promises.
     """
     with atomic_folder(output) as folder:
         if gguf is None:
-            for file in source.files:
-                shutil.copyfile(file, folder / file.name)
+            with source.files() as files:
+                for file in files:
+                    shutil.copyfile(file, folder / file.name)
         else:
             _copy_checked(gguf, folder / GGUF)
+            write_weights(folder, weights)
         text = modelfile(source, "." if gguf is None else f"./{GGUF}")
         (folder / "Modelfile").write_text(text, encoding="utf-8")
 

@@ -25,8 +25,8 @@ class Reply:
     """What the server answered, and how it counted.
 
     `stop` is "end" at an end token; "length" at the limit, or where the server gave up on a text
-    that repeats one token (`repeats`). `tokens` are the answer's, without the end token, and
-    `prompt_tokens` the prompt's, None where the server did not say.
+    that repeats one token (`repeats`). `tokens` are the answer's, without the end token, `pieces`
+    their texts, and `prompt_tokens` the prompt's, None where the server did not say.
     """
 
     text: str
@@ -34,6 +34,7 @@ class Reply:
     repeats: bool
     tokens: int
     prompt_tokens: int | None
+    pieces: tuple[str, ...] = ()
 
 
 class OllamaServer:
@@ -73,12 +74,7 @@ class OllamaServer:
         return self._ask(client, self.params.name, question, limit, context)
 
     def _create(self, client: ollama.Client, name: str, source: Source) -> None:
-        files: dict[str, str] = {}
-        total = sum(file.stat().st_size for file in source.files)
-        with progress(desc="to the server", unit="B", total=total, scaled=True) as bar:
-            for file in source.files:
-                files[file.name] = client.create_blob(file)
-                bar.update(file.stat().st_size)
+        files = _send(client, source)
         with progress(desc="import", unit="B", scaled=True) as bar:
             for step in client.create(
                 name,
@@ -136,12 +132,24 @@ class OllamaServer:
         return f"{where} does not answer ({kind}); see to it, then run `make export` again"
 
 
+def _send(client: ollama.Client, source: Source) -> dict[str, str]:
+    """Bring the model's files to the server; return their digests by name."""
+    with source.files() as files:
+        total = sum(file.stat().st_size for file in files)
+        digests: dict[str, str] = {}
+        with progress(desc="to the server", unit="B", total=total, scaled=True) as bar:
+            for file in files:
+                digests[file.name] = client.create_blob(file)
+                bar.update(file.stat().st_size)
+        return digests
+
+
 def _may_pass(error: Exception) -> bool:
     return not isinstance(error, ollama.ResponseError) or error.status_code in MAY_PASS
 
 
 def _reply(response: ollama.ChatResponse) -> Reply:
-    pieces = len(response.logprobs or ())
+    pieces = tuple(each.token for each in response.logprobs or ())
     ended = response.done_reason == "stop"
     # A text of one repeated token ends without a word on why, and without a count.
     counted = response.eval_count
@@ -149,6 +157,7 @@ def _reply(response: ollama.ChatResponse) -> Reply:
         text=response.message.content or "",
         stop="end" if ended else "length",
         repeats=response.done_reason is None,
-        tokens=pieces if counted is None else counted - ended,
+        tokens=len(pieces) if counted is None else counted - ended,
         prompt_tokens=response.prompt_eval_count,
+        pieces=pieces,
     )

@@ -1,43 +1,60 @@
 """The fused model as Ollama is to get it: refused here, before any work, where it cannot."""
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlx_lm.utils import load_tokenizer
+from mlx_lm.utils import load_config, load_tokenizer
 
 from blogtune.errors import UserError
 from blogtune.exporting.template import OllamaTemplate, adds_start, ollama_template
+from blogtune.files import write_json
 from blogtune.models.chat import Chat, open_chat
 
-# What Ollama 0.12.11 makes a model of text from (convert/convert.go).
+# What Ollama 0.12.11 makes a model of text from (convert/convert.go), and a test took there.
 ARCHITECTURES = (
-    *("LlamaForCausalLM", "MixtralForCausalLM", "Qwen2ForCausalLM", "Phi3ForCausalLM"),
-    *("GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "CohereForCausalLM"),
+    *("LlamaForCausalLM", "Qwen2ForCausalLM", "Phi3ForCausalLM"),
+    *("GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM"),
 )
 # Ollama's defaults are a temperature of 0.8 and a penalty of repeated tokens.
 GREEDY = {"temperature": 0.0, "repeat_penalty": 1.0}
 # What of a model folder Ollama reads: weights, vocabulary, configuration.
-READ = ("*.safetensors", "*.json", "tokenizer.model")
+SENTENCEPIECE = "tokenizer.model"
+READ = ("*.safetensors", "*.json", SENTENCEPIECE)
 NOT_READ = ("*.safetensors.index.json", "source.json")
+CONFIG = "config.json"
+# SentencePiece's.
+SPACE = "\u2581"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model folder with its chat, and that chat's template for Ollama."""
+    """A model folder with its chat, that chat's template and the config, both for Ollama."""
 
     folder: Path
     chat: Chat
     template: OllamaTemplate
-    context: int | None
+    config: dict[str, Any]
 
     @property
-    def files(self) -> list[Path]:
-        """The files that Ollama reads, by name."""
+    def context(self) -> int | None:
+        """How many tokens the model reads."""
+        return self.config.get("max_position_embeddings")
+
+    @contextmanager
+    def files(self) -> Generator[list[Path]]:
+        """The files that Ollama reads, by name; config.json as it reads it right."""
         skipped = {file for pattern in NOT_READ for file in self.folder.glob(pattern)}
         found = {file for pattern in READ for file in self.folder.glob(pattern)}
-        return sorted(found - skipped)
+        with TemporaryDirectory() as folder:
+            config = Path(folder) / CONFIG
+            write_json(config, self.config)
+            kept = found - skipped - {self.folder / CONFIG}
+            yield sorted({*kept, config}, key=lambda file: file.name)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -47,7 +64,7 @@ class Source:
 
 def open_source(folder: Path) -> Source:
     """Look at the model in `folder`. Raises UserError where Ollama cannot import it."""
-    config = _read(folder / "config.json")
+    config = _read(folder / CONFIG)
     if "quantization" in config:
         raise UserError(
             f"{folder}: its weights are quantized by MLX, which Ollama cannot import; set "
@@ -59,10 +76,57 @@ def open_source(folder: Path) -> Source:
             f"{folder}: architecture {architecture} is none that Ollama imports "
             f"({', '.join(ARCHITECTURES)}); choose a base of one of these to export it"
         )
-    chat = open_chat(load_tokenizer(folder))
+    if architecture == "Phi3ForCausalLM":
+        config = _phi3(config, folder)
+    # With every end that the model was measured with: generation_config.json may name more.
+    ends = load_config(folder).get("eos_token_id")
+    chat = open_chat(load_tokenizer(folder, eos_token_ids=ends))
+    _check_vocabulary(chat, folder, architecture)
     start = adds_start(_read(folder / "tokenizer_config.json"))
-    context = config.get("max_position_embeddings")
-    return Source(folder, chat, ollama_template(chat, adds_start=start), context)
+    return Source(folder, chat, ollama_template(chat, adds_start=start), config)
+
+
+def _check_vocabulary(chat: Chat, folder: Path, architecture: str) -> None:
+    """Raise UserError for a vocabulary that Ollama reads otherwise.
+
+    It imports SentencePiece without add_dummy_prefix and writes a space before every text behind a
+    special token, where Gemma has none. Gemma 3 has an engine of its own, for SentencePiece alone.
+    """
+    there = (folder / SENTENCEPIECE).exists()
+    if architecture == "Gemma3ForCausalLM" and not there:
+        raise UserError(
+            f"{folder}: has no {SENTENCEPIECE}, without which Ollama does not read a Gemma 3; "
+            "choose a base that has one to export it"
+        )
+    if architecture == "Gemma3ForCausalLM" or not there:
+        return
+    names = chat.tokenizer.convert_ids_to_tokens
+    end = names(chat.end)
+    (*_, first) = names(chat.tokenizer.encode(f"{end}a", add_special_tokens=False))[:2]
+    if not first.startswith(SPACE):
+        raise UserError(
+            f"{folder}: its SentencePiece vocabulary puts no space before a text, and Ollama "
+            "0.12.11 does, which makes other tokens; choose another base to export it"
+        )
+
+
+def _phi3(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The config of a Phi-3 with LongRoPE's factors, which Ollama writes even where none are.
+
+    A table of none does not load (convert_phi3.go), and factors of 1 change no frequency.
+    Raises UserError where a part of each head is not turned: Ollama turns all of it.
+    """
+    part = config.get("partial_rotary_factor") or 1.0
+    if part != 1.0:
+        raise UserError(
+            f"{folder}: turns {part:g} of each head only (partial_rotary_factor, as Phi-4-mini), "
+            "which Ollama 0.12.11 does not import; choose another base to export it"
+        )
+    if config.get("rope_scaling"):
+        return config
+    pairs = config["hidden_size"] // config["num_attention_heads"] // 2
+    ones = {name: [1.0] * pairs for name in ("short_factor", "long_factor")}
+    return {**config, "rope_scaling": {"type": "", **ones}}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ off the model's own template. The parts put together must then give what that te
 conversation, or the model is refused.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,7 @@ def ollama_template(chat: Chat, *, adds_start: bool) -> OllamaTemplate:
         if parts is not None:
             start = getattr(chat.tokenizer, "bos_token", None) if adds_start else None
             parts = _without(parts, start or "")
+            turns, parts = _as_read(chat.tokenizer, turns, parts)
             stops = [str(chat.tokenizer.convert_ids_to_tokens(stop)) for stop in chat.stops]
             return OllamaTemplate(family, _go(turns, parts), _default_system(parts), stops)
     known = ", ".join(FAMILIES)
@@ -122,6 +124,28 @@ def _system(render: Render, first: str, generation: str) -> tuple[str, str] | No
 def _without(parts: _Parts, start: str) -> _Parts:
     system = parts.system and (parts.system[0].removeprefix(start), parts.system[1])
     return _Parts(parts.head.removeprefix(start), system, parts.generation)
+
+
+def _as_read(tokenizer: Any, turns: Turns, parts: _Parts) -> tuple[Turns, _Parts]:
+    """The same without white space behind those tokens that swallow it (Phi-3's): Ollama keeps it.
+
+    Only what the model never reads is left out.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    swallow = "|".join(re.escape(token.content) for token in added if token.rstrip)
+
+    def read(*texts: str) -> tuple[str, ...]:
+        return tuple(re.sub(rf"({swallow})\s+", r"\1", text) for text in texts)
+
+    if not swallow:
+        return turns, parts
+    user, user_end, assistant, assistant_end = read(*turns.user, *turns.assistant)
+    head, generation = read(parts.head, parts.generation)
+    system = None
+    if parts.system:
+        before, after = read(*parts.system)
+        system = (before, after)
+    return Turns((user, user_end), (assistant, assistant_end)), _Parts(head, system, generation)
 
 
 def _default_system(parts: _Parts) -> str | None:

@@ -1,17 +1,12 @@
 """What keeps a model from being published, looked for before any request."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from ruamel.yaml import YAML
-
-from blogtune.errors import UserError
+from blogtune import lock
+from blogtune.exporting.weights import weights_of
 from blogtune.publishing.bundle import Entry, dvc_name, folders
-from blogtune.publishing.facts import GGUF, LOCK, Facts, git
+from blogtune.publishing.facts import FUSED, GGUF, Facts, git
 from blogtune.publishing.receipt import RECEIPT
 
 SHOWN = 3
@@ -53,22 +48,17 @@ def _changes_in_git() -> Iterator[str]:
 
 
 def _changes_in_dvc() -> Iterator[str]:
-    """DVC compares all that any stage reads and writes, and its parameters, with dvc.lock."""
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"dvc status: {' '.join(done.stderr.split())}")
-    changed: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    changed = lock.changes()
     if changed:
         yield (
-            f"dvc status: not what dvc.lock describes: {_some(list(changed))}; "
+            f"dvc status: not what dvc.lock describes: {_some(changed)}; "
             "run `make repro`, look at the result and commit it"
         )
 
 
 def _other_weights(facts: Facts, entries: dict[Path, list[Entry]]) -> Iterator[str]:
     """The very bytes that would be sent: dvc trusts a file's time and size."""
-    outs = _lock_outs()
+    outs = lock.outputs()
     for folder, inside in folders(facts.settings.publish).items():
         if not entries.get(folder):
             yield f"{folder}: not there; run `make repro`"
@@ -77,16 +67,6 @@ def _other_weights(facts: Facts, entries: dict[Path, list[Entry]]) -> Iterator[s
                 f"{folder}: not the files that dvc.lock names, so the metrics are not theirs; "
                 "run `make repro`"
             )
-
-
-def _lock_outs() -> dict[str, str]:
-    """The md5 of every output in dvc.lock."""
-    lock = YAML(typ="safe", pure=True).load(LOCK)
-    return {
-        out["path"]: out["md5"]
-        for stage in lock["stages"].values()
-        for out in stage.get("outs", [])
-    }
 
 
 def _no_parity(facts: Facts) -> Iterator[str]:
@@ -132,12 +112,10 @@ def _data_license(facts: Facts) -> Iterator[str]:
 
 
 def _no_gguf() -> Iterator[str]:
-    """Nothing in the file says which weights it was made of; its age does."""
-    weights = max(file.stat().st_mtime for file in Path("models/fused").iterdir())
     if not GGUF.is_file():
         yield f"publish.gguf: {GGUF} is not there; run `make export`"
-    elif GGUF.stat().st_mtime < weights:
-        yield f"publish.gguf: {GGUF} is older than models/fused; run `make export`"
+    elif weights_of(GGUF.parent) != lock.outputs().get(str(FUSED)):
+        yield f"publish.gguf: {GGUF} is not of these models/fused; run `make export`"
 
 
 def _some(names: list[str]) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 from blogtune.comparing.results import read_comparison, read_fitness
 from blogtune.errors import UserError
 from blogtune.judging.figures import Fitness
+from blogtune.lock import LOCK
 from blogtune.settings import Settings
 from blogtune.texts import sentences
 
-LOCK = Path("dvc.lock")
 BASE, FUSED = Path("models/base"), Path("models/fused")
 FETCHED = Path("data/fetched")
 ADAPTER, GGUF = Path("models/adapter"), Path("models/export/model.gguf")

@@ -8,11 +8,12 @@ import pytest
 from pydantic import ValidationError
 
 from blogtune.errors import UserError
-from blogtune.exporting.answers import _context
+from blogtune.exporting.answers import _context, _same_tokens
 from blogtune.exporting.export import _check_name
 from blogtune.exporting.folder import modelfile, server_file, write_folder
 from blogtune.exporting.price import check_same_questions
 from blogtune.exporting.server import OllamaServer
+from blogtune.exporting.server import Reply as ServerReply
 from blogtune.exporting.source import Source, open_source
 from blogtune.exporting.template import OllamaTemplate
 from tests import tiny
@@ -33,12 +34,51 @@ def test_quantized_weights_are_refused(tiny_folder: Path, tmp_path: Path) -> Non
         open_source(folder)
 
 
-def test_an_architecture_that_ollama_does_not_know_is_refused(
+# Mixtral's experts have other names once mlx-lm wrote them, so that its import lacks tensors.
+@pytest.mark.parametrize("name", ["HeliumForCausalLM", "MixtralForCausalLM"])
+def test_an_architecture_that_ollama_does_not_import_is_refused(
+    name: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = changed(tmp_path / "m", tiny_folder, architectures=[name])
+    with pytest.raises(UserError, match=f"{name} is none that Ollama imports"):
+        open_source(folder)
+
+
+def test_a_phi3_is_sent_with_the_factors_that_ollama_writes_in_any_case(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    folder = changed(tmp_path / "m", tiny_folder, architectures=["HeliumForCausalLM"])
-    with pytest.raises(UserError, match="HeliumForCausalLM is none that Ollama imports"):
-        open_source(folder)
+    folder = changed(tmp_path / "m", tiny_folder, architectures=["Phi3ForCausalLM"])
+    source = open_source(folder)
+    ones = [1.0] * (tiny.WIDTH // tiny.HEADS // 2)
+    factors = {"type": "", "short_factor": ones, "long_factor": ones}
+    with source.files() as files:
+        (sent,) = (file for file in files if file.name == "config.json")
+        assert json.loads(sent.read_text()) == {**source.config, "rope_scaling": factors}
+    assert "rope_scaling" not in json.loads((folder / "config.json").read_text())
+
+
+def test_a_phi3_that_turns_a_part_of_each_head_is_refused(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    config = {"architectures": ["Phi3ForCausalLM"], "partial_rotary_factor": 0.75}
+    with pytest.raises(UserError, match=r"turns 0\.75 of each head only .*choose another base"):
+        open_source(changed(tmp_path / "m", tiny_folder, **config))
+
+
+def test_an_answer_is_read_by_the_servers_own_tokens(tiny_folder: Path) -> None:
+    chat = open_source(tiny_folder).chat
+    tokens = chat.answer("Another mod\u00e9l.")[:-1]
+    texts = [chat.tokenizer.decode([token]) for token in tokens]
+
+    def reply(*pieces: str) -> ServerReply:
+        return ServerReply("", "end", False, len(pieces), None, pieces)
+
+    assert _same_tokens(chat, tokens, reply(*texts))
+    assert "\ufffd" in texts
+    # As many, but divided elsewhere; and one more.
+    other = [texts[0] + texts[1][:1], texts[1][1:], *texts[2:]]
+    assert not _same_tokens(chat, tokens, reply(*other))
+    assert not _same_tokens(chat, tokens, reply(*texts, ""))
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
@@ -119,7 +159,7 @@ def test_a_fault_that_passes_costs_nothing_but_time() -> None:
 def source_with(text: str, system: str | None, tiny_folder: Path) -> Source:
     source = open_source(tiny_folder)
     template = OllamaTemplate("ChatML", text, system, ["<|im_end|>"])
-    return Source(tiny_folder, source.chat, template, None)
+    return Source(tiny_folder, source.chat, template, source.config)
 
 
 def test_a_modelfile_quotes_what_the_model_brought(tiny_folder: Path) -> None:
@@ -149,5 +189,5 @@ def test_a_gguf_that_is_not_what_its_name_says_leaves_the_folder_as_it_was(
     file.write_bytes(b"GGUF and more")
     assert server_file(f"FROM {file}\n") == file
     with pytest.raises(UserError, match="its content is not what its name says"):
-        write_folder(tmp_path / "export", open_source(tiny_folder), file)
+        write_folder(tmp_path / "export", open_source(tiny_folder), file, "-")
     assert not (tmp_path / "export").exists()

@@ -27,6 +27,8 @@ from tests.exporting.build import ollama_params
 from tests.exporting.templates import TEMPLATES, open_template
 from tests.integration.ollama import MODEL, program, serve
 from tests.integration.ollama import OllamaServer as Started
+from tests.integration.project import Project
+from tests.judging.server import NOBODY
 
 FEW = AnswerParams(split="test", max_tokens=24, batch_questions=4)
 CONVERSATIONS = {
@@ -96,7 +98,7 @@ def test_the_served_model_answers_as_the_fused_one(
     assert found.positions == sum(reply.tokens + 1 for reply in replies)
 
     for form, file in (("gguf", server_file(shown.modelfile or "")), ("safetensors", None)):
-        write_folder(tmp_path / form, source, file)
+        write_folder(tmp_path / form, source, file, "a.dir")
         carried = create_from(tmp_path / form, f"carried-{form}", server)
         assert carried.template == shown.template
         # The server lists them in any order.
@@ -127,7 +129,7 @@ def test_a_prompt_that_the_server_reads_otherwise_registers_nothing(
     folder = tmp_path / "other"
     shutil.copytree(taught_folder, folder)
     source = open_source(folder)
-    wrong = Source(folder, source.chat, other_text(source), source.context)
+    wrong = Source(folder, source.chat, other_text(source), source.config)
     ours = OllamaServer(params(server, name="wrong"))
     with pytest.raises(UserError, match=r"tokens at the server, \d+ here, for the same question"):
         ours.register(wrong)
@@ -155,6 +157,72 @@ def test_weights_that_the_server_cannot_read_are_its_error_in_one_line(
 
 
 def test_the_source_names_the_files_that_the_server_reads(source: Source) -> None:
-    names = {file.name for file in source.files}
+    with source.files() as files:
+        names = {file.name for file in files}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     assert json.loads((source.folder / "config.json").read_text())["model_type"] == "llama"
+
+
+@pytest.mark.slow
+def test_make_export_serves_what_the_pipeline_made_and_measures_it(
+    project: Project, server: Started
+) -> None:
+    project.set(export__folder="gguf", export__ollama__threads=1)
+    project.set(export__ollama__host=server.address)
+    told = project.make("export").stdout.splitlines()
+    metrics = project.json("metrics/export.json")
+    assert metrics["name"] == "blogtune"
+    assert metrics["quantization"] == "F16"
+    answers = (project.root / "data/answers/fused.jsonl").read_text().splitlines()
+    assert metrics["questions"] == metrics["scored"] == len(answers) == 12
+    # The very figure of the pipeline: the same answers, by the same judge.
+    compared = project.json("metrics/comparison.json")
+    assert metrics["fused_mean"] == pytest.approx(compared["fused"]["mean"], abs=1e-6)
+    assert metrics["top1_agreement"] >= 0.98
+    assert metrics["first_token_agreement"] == 1.0
+    assert metrics["unread"] <= 1
+    difference = metrics["difference"]
+    assert difference["low"] <= difference["mean"] <= difference["high"]
+    assert metrics["fused_mean"] + difference["mean"] == pytest.approx(metrics["mean"], abs=2e-6)
+
+    equal = "equivalent" if metrics["equivalent"] else "not shown to be equivalent"
+    assert told[-2].startswith(f"blogtune (F16): similarity {difference['mean']:+.3f} [")
+    assert f" against the fused model, {equal} within 0.02; top-1 agreement " in told[-2]
+    assert told[-2].endswith(f"{metrics['top1_agreement']:.2%} at {metrics['positions']} tokens")
+    assert told[-1] == (
+        "run it: ollama run blogtune; figures: metrics/export.json; files: models/export"
+    )
+
+    folder = project.root / "models/export"
+    files = {"Modelfile", "model.gguf", "weights.json"}
+    assert {file.name for file in folder.iterdir()} == files
+    assert "models/fused" in project.json("models/export/weights.json")
+    carried = create_from(folder, "carried", server)
+    with ollama.Client(server.address, timeout=300) as client:
+        shown = client.show("blogtune")
+        assert {"blogtune:latest", "carried:latest"} <= {str(m.model) for m in client.list().models}
+    assert (carried.template, lines(carried.parameters)) == (
+        shown.template,
+        lines(shown.parameters),
+    )
+    # No stage reads the section, and no stage's output was touched.
+    assert project.is_clean()
+
+
+def test_answers_of_older_weights_are_refused_before_any_request(project: Project) -> None:
+    """Their questions are the same: by these alone they passed as this model's."""
+    project.set(export__ollama__host=NOBODY)
+    weights = next((project.root / "models/fused").glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.unlink()  # the others' file too
+    weights.write_bytes(content)
+    told = project.run(*project.stage("export"), fails=True).stderr
+    (line,) = (line for line in told.splitlines() if line.startswith("error: "))
+    assert line == (
+        "error: data/answers/fused.jsonl: not the answers of models/fused as it lies there, says "
+        "`dvc status answer@fused`; run `dvc repro`"
+    )
+    project.run("dvc", "checkout", "--force", "models/fused")
+    told = project.run(*project.stage("export"), fails=True).stderr
+    assert f"error: no Ollama server at {NOBODY}" in told

@@ -11,6 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
+from blogtune.exporting.weights import write_weights
 from blogtune.settings import set_value
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +73,16 @@ def commit_run(root: Path) -> None:
 def commit(root: Path) -> None:
     run(root, "git", "add", "-A")
     run(root, "git", *IDENTITY, "commit", "-q", "-m", "A run")
+
+
+def export_gguf(root: Path) -> None:
+    """What `make export` leaves of the weights that dvc.lock names."""
+    lock = YAML(typ="safe", pure=True).load(root / "dvc.lock")
+    (weights,) = (o for o in lock["stages"]["everything"]["outs"] if o["path"] == "models/fused")
+    folder = root / "models/export"
+    folder.mkdir(exist_ok=True)
+    (folder / "model.gguf").write_bytes(b"GGUF")
+    write_weights(folder, weights["md5"])
 
 
 def publish(

@@ -13,6 +13,7 @@ from blogtune.publishing.bundle import read_entries
 from blogtune.publishing.checks import obstacles, of_the_run
 from blogtune.publishing.facts import Facts, read_facts
 from blogtune.settings import read_settings, set_value
+from tests.publishing import project as projects
 from tests.publishing.project import commit, publish, run
 
 WORSE = "this adapter, fused: worse; similarity -0.052 [-0.080, -0.025], 150 questions in 70 posts"
@@ -173,16 +174,23 @@ def test_what_was_fetched_is_read_from_its_receipt(project: Path, facts: Facts) 
     assert read_facts(read_settings()).data_license == "mit"
 
 
-def test_a_gguf_is_there_and_no_older_than_the_weights(facts: Facts, project: Path) -> None:
+def test_a_gguf_is_there_and_of_these_weights(facts: Facts, project: Path) -> None:
     wanted = with_publish(facts, gguf=True)
     absent = "publish.gguf: models/export/model.gguf is not there; run `make export`"
     assert told_of(wanted) == [absent]
-    (project / "models/export").mkdir()
-    gguf = project / "models/export/model.gguf"
-    gguf.write_bytes(b"GGUF")
+    projects.export_gguf(project)
     assert told_of(wanted) == []
-    os.utime(gguf, (0, 0))
-    assert told_of(wanted)[0].endswith("is older than models/fused; run `make export`")
+    # Another run: dvc.lock names other weights, while the file is as young as before.
+    (project / "models/fused/model.safetensors").write_bytes(b"other")
+    projects.commit_run(project)
+    others = (
+        "publish.gguf: models/export/model.gguf is not of these models/fused; run `make export`"
+    )
+    assert told_of(wanted) == [others]
+    projects.export_gguf(project)
+    assert told_of(wanted) == []
+    (project / "models/export/weights.json").unlink()
+    assert told_of(wanted) == [others]
 
 
 def test_an_adapter_that_was_retrained_is_refused(facts: Facts, project: Path) -> None:

@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 
 from blogtune.settings import set_value
 from tests.publishing.hub import TOKEN, Fault, Hub
-from tests.publishing.project import REPOSITORY, commit, publish, run
+from tests.publishing.project import REPOSITORY, commit, export_gguf, publish, run
 
 
 def holders_of(text: str, folder: Path) -> list[Path]:
@@ -66,8 +66,7 @@ def test_adapter_and_gguf_are_published_when_wanted(hub: Hub, project: Path) -> 
         set_value(f"publish.{key}", True, project / "params.yaml")
     set_value("publish.private", False, project / "params.yaml")
     commit(project)
-    (project / "models/export").mkdir()
-    (project / "models/export/model.gguf").write_bytes(b"GGUF")
+    export_gguf(project)
     done = publish(project, address=hub.address, token=TOKEN)
     assert done.returncode == 0, done.stderr
     repository = hub.state.repositories[REPOSITORY]

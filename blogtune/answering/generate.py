@@ -69,6 +69,8 @@ def answer_questions(
         desc=f"answer {name}", unit="answers", total=len(pairs), quiet=group.rank() > 0
     )
     with shown as bar:
+        # Answers end in bursts: of what is left only the mean speed so far tells anything.
+        bar.smoothing = 0
         generated = _generate(model, chat, [prompts[index] for index in mine], params)
         for row, (place, tokens, ended) in zip(rows, generated, strict=False):
             row[: 2 + len(tokens)] = [mine[place], ended, *tokens]

@@ -28,17 +28,21 @@ class EmbeddingJudge:
         self.encoder = Encoder(folder)
 
     def judge(self, items: Sequence[Item]) -> Iterator[Verdict]:
+        # Here and not with the first verdict: embedding is all that takes time.
         texts = sorted({text for i in items for text in (i.question, i.reference, i.answer)})
         embedded = self.encoder.embed(texts)
         vector = dict(zip(texts, embedded.vectors, strict=True))
         truncated = dict(zip(texts, embedded.truncated, strict=True))
-        for item in items:
+
+        def verdict(item: Item) -> Verdict:
             answer, reference = vector[item.answer], vector[item.reference]
-            yield Verdict(
+            return Verdict(
                 similarity=similarity(answer, reference),
                 beyond_question=beyond_question(answer, reference, vector[item.question]),
                 truncated=bool(truncated[item.answer] or truncated[item.reference]),
             )
+
+        return map(verdict, items)
 
 
 def similarity(answer: Vector, reference: Vector) -> float:

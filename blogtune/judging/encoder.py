@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from blogtune.errors import UserError
+from blogtune.progress import progress
 from blogtune.runtime import exponentials
 from blogtune.runtime.device import on_cpu
 
@@ -57,9 +58,11 @@ class Encoder:
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
         width = self.weights["embeddings.word_embeddings.weight"].shape[1]
         vectors = np.zeros((len(tokens), width))
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
-            vectors[chosen] = self._vectors([tokens[index] for index in chosen])
+        with progress(desc="embed", unit="texts", total=len(order)) as bar:
+            for start in range(0, len(order), BATCH):
+                chosen = order[start : start + BATCH]
+                vectors[chosen] = self._vectors([tokens[index] for index in chosen])
+                bar.update(len(chosen))
         return Embedded(vectors, truncated)
 
     def _vectors(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float64]:

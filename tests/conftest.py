@@ -26,7 +26,7 @@ else:
 
 
 # In tests/integration, but with pipelines of their own.
-OF_THEIR_OWN = ("test_architectures.py", "test_hub.py")
+OF_THEIR_OWN = ("test_architectures.py", "test_hub.py", "test_profiles.py")
 
 
 class ByFile(LoadScopeScheduling):

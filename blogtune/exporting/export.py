@@ -44,7 +44,7 @@ def export(
     source = open_source(FUSED)
     if params.folder:
         modelfile(source, ".")
-    weights = measured_weights(FUSED, FUSED_ANSWERS)
+    weights = measured_weights(FUSED_ANSWERS)
     server = OllamaServer(params.ollama)
     digest = server.register(source)
     replies = ask_all(server, source, pairs, answering)

@@ -14,18 +14,18 @@ WEIGHTS = "weights.json"
 FUSED = Path("models/fused")
 
 
-def measured_weights(fused: Path, answers: Path) -> str:
-    """The name that dvc.lock gives the weights in `fused`, whose answers are in `answers`.
+def measured_weights(answers: Path) -> str:
+    """The name that dvc.lock gives the weights in models/fused, whose answers are in `answers`.
 
     Raises UserError where the two do not belong together: answers of older weights pass for these
     by their questions alone.
     """
     if lock.changes("answer@fused"):
         raise UserError(
-            f"{answers}: not the answers of {fused} as it lies there, says "
+            f"{answers}: not the answers of {FUSED} as it lies there, says "
             "`dvc status answer@fused`; run `dvc repro`"
         )
-    return lock.outputs()[str(fused)]
+    return lock.outputs()[str(FUSED)]
 
 
 def write_weights(folder: Path, name: str) -> None:

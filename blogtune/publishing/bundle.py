@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from blogtune.exporting.weights import FUSED
 from blogtune.progress import progress
-from blogtune.publishing.facts import ADAPTER, FUSED, GGUF
+from blogtune.publishing.facts import ADAPTER, GGUF
 from blogtune.publishing.params import PublishParams
 
 CARD = "README.md"

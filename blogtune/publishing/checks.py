@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from blogtune import lock
-from blogtune.exporting.weights import weights_of
+from blogtune.exporting.weights import FUSED, weights_of
 from blogtune.publishing.bundle import Entry, dvc_name, folders
-from blogtune.publishing.facts import FUSED, GGUF, Facts, git
+from blogtune.publishing.facts import GGUF, Facts, git
 from blogtune.publishing.receipt import RECEIPT
 
 SHOWN = 3

@@ -12,12 +12,13 @@ from typing import Any
 
 from blogtune.comparing.results import read_comparison, read_fitness
 from blogtune.errors import UserError
+from blogtune.exporting.weights import FUSED
 from blogtune.judging.figures import Fitness
 from blogtune.lock import LOCK
 from blogtune.settings import Settings
 from blogtune.texts import sentences
 
-BASE, FUSED = Path("models/base"), Path("models/fused")
+BASE = Path("models/base")
 FETCHED = Path("data/fetched")
 ADAPTER, GGUF = Path("models/adapter"), Path("models/export/model.gguf")
 QUANTIZED = re.compile(r"[.-]((?:I?Q|TQ|MXFP)\d\w*)\.gguf$", re.I)

@@ -20,7 +20,6 @@ from blogtune.hub import HubFile, Repository, count_text
 from blogtune.models import repositories
 from blogtune.models.params import DatasetParams, ModelParams
 from blogtune.progress import size_text
-from blogtune.runtime.device import on_cpu
 from blogtune.settings import Settings
 
 # Adapter, answers, the training's checkpoints, and what other programs write meanwhile.
@@ -60,9 +59,8 @@ class Weights:
         return int(2 * self.number) if self.quantized else self.stored
 
     def memory(self) -> int:
-        """Bytes of the adapted and the fused model side by side, as `fuse` compares them."""
-        fused = int(self.number * (4 if on_cpu() else 2))
-        return fused + (self.stored if self.quantized else fused)
+        """Bytes of one model in float32, as `fuse` compares the adapted with the fused one."""
+        return int(4 * self.number)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import click
+import mlx.core as mx
 
 from blogtune.files import write_json
 from blogtune.fusing.fuse import fuse
 from blogtune.fusing.params import FuseParams
-from blogtune.fusing.parity import measure
+from blogtune.fusing.parity import compare, read
 from blogtune.models.loading import load_model
 from blogtune.records import Pair, read_records
-from blogtune.runtime.device import compute_dtype
-from blogtune.runtime.params import RuntimeParams
 from stages.command import Run, stage
 
 BASE, ADAPTER, FUSED = Path("models/base"), Path("models/adapter"), Path("models/fused")
@@ -22,11 +21,10 @@ BASE, ADAPTER, FUSED = Path("models/base"), Path("models/adapter"), Path("models
 def main(run: Run) -> None:
     """Write models/fused and metrics/fusion.json; fail if the fused model departs."""
     params = run.read("fuse", FuseParams)
-    dtype = compute_dtype(run.read("runtime", RuntimeParams))
     stored = fuse(BASE, ADAPTER, FUSED, params)
     pairs = list(read_records(Path("data/processed/validation.jsonl"), Pair))
-    adapted, fused = load_model(BASE, dtype, ADAPTER), load_model(FUSED, dtype)
-    parity = measure(adapted, fused, pairs, params)
+    adapted = read(load_model(BASE, mx.float32, ADAPTER), pairs, params)
+    parity = compare(adapted, read(load_model(FUSED, mx.float32), pairs, params))
     parity.check(params)
     write_json(Path("metrics/fusion.json"), {**parity.metrics(), "stored": stored})
     only = "; only MLX reads this: fuse.dequantize: true is for others" if parity.quantized else ""

@@ -15,7 +15,6 @@ from mlx.utils import tree_flatten
 from blogtune.doctor import examine
 from blogtune.errors import UserError
 from blogtune.needs import ALL_ELSE, Needs, Weights, needs_of
-from blogtune.runtime.device import on_cpu
 from blogtune.settings import read_settings, set_value
 from stages import preflight
 from tests import tiny
@@ -72,8 +71,7 @@ def test_the_reference_model_needs_this_much(hub: Hub, tmp_path: Path) -> None:
         "DVC's copies": 2 * weights + small,
         "all else": ALL_ELSE,
     }
-    width = 4 if on_cpu() else 2
-    assert found.memory() == 2 * PHI3_WEIGHTS * width + ALL_ELSE
+    assert found.memory() == 4 * PHI3_WEIGHTS + ALL_ELSE
 
 
 def test_it_is_told_before_a_weight_is_fetched(hub: Hub, tmp_path: Path) -> None:
@@ -166,7 +164,7 @@ def test_the_number_of_weights_is_the_network_s(tmp_path: Path, bits: int | None
 
 def test_a_float32_model_has_half_as_many_weights_as_its_bytes_say() -> None:
     assert Weights(4000, 1000, quantized=False).merged() == 4000
-    assert Weights(4000, 1000, quantized=False).memory() == 2 * 1000 * (4 if on_cpu() else 2)
+    assert Weights(4000, 1000, quantized=False).memory() == 4000
 
 
 def test_doctor_knows_the_need_where_the_hub_tells(hub: Hub, tmp_path: Path) -> None:

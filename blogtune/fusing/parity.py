@@ -1,8 +1,9 @@
 """Is the fused model the adapted one? Compared on the same text, token by token.
 
-Teacher-forced: both models read question and reference answer, and their distributions are compared
-at every answer token. KL(adapted || fused) = sum p log(p / q) in nats; top-1 agreement is the share
-of positions at which both would choose the same token.
+Teacher-forced: both models read question and reference answer, one model after the other, so that
+memory holds one, and their distributions are compared at every answer token.
+KL(adapted || fused) = sum p log(p / q) in nats; top-1 agreement is the share of positions at which
+both would choose the same token.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,17 @@ from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import LoadedModel, is_quantized
 from blogtune.progress import progress
 from blogtune.records import Pair
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A model's logits at every answer token, (answer tokens x vocabulary) for each pair.
+
+    `quantized` tells that the model's weights are.
+    """
+
+    logits: list[npt.NDArray[np.float32]]
+    quantized: bool
 
 
 @dataclass(frozen=True)
@@ -58,19 +70,27 @@ class Parity:
             )
 
 
-def measure(
-    adapted: LoadedModel, fused: LoadedModel, pairs: Sequence[Pair], params: FuseParams
-) -> Parity:
-    """Compare both models on the first `params.parity_pairs` pairs.
+def read(model: LoadedModel, pairs: Sequence[Pair], params: FuseParams) -> Reading:
+    """Let the model read the first `params.parity_pairs` pairs, and keep what it expected.
 
-    `fused` is the model as it ships, loaded from its own folder: rounded, and perhaps quantized.
+    It should compute in float32: what a half type rounds at every sum would hide what it was merged
+    to.
     """
-    chat = open_chat(adapted.tokenizer)
+    chat = open_chat(model.tokenizer)
+    shown = progress(pairs[: params.parity_pairs], desc="parity", unit="pairs")
+    logits = [_logits(model.network, chat, pair) for pair in shown]
+    return Reading(logits, is_quantized(model.network))
+
+
+def compare(adapted: Reading, fused: Reading) -> Parity:
+    """Compare what both models expected of the same pairs.
+
+    `fused` is of the model as it ships, loaded from its own folder: rounded, and perhaps quantized.
+    """
     divergences: list[npt.NDArray[np.float64]] = []
     agreements: list[npt.NDArray[np.bool_]] = []
-    for pair in progress(pairs[: params.parity_pairs], desc="parity", unit="pairs"):
-        p = _log_probabilities(adapted.network, chat, pair)
-        q = _log_probabilities(fused.network, chat, pair)
+    for ours, theirs in zip(adapted.logits, fused.logits, strict=True):
+        p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in (ours, theirs))
         divergences.append(np.sum(np.exp(p) * (p - q), axis=1))
         agreements.append(p.argmax(axis=1) == q.argmax(axis=1))
     divergence = np.concatenate(divergences)
@@ -79,12 +99,11 @@ def measure(
         top1_agreement=float(np.concatenate(agreements).mean()),
         mean_kl=float(divergence.mean()),
         max_kl=float(divergence.max()),
-        quantized=is_quantized(fused.network),
+        quantized=fused.quantized,
     )
 
 
-def _log_probabilities(network: Any, chat: Chat, pair: Pair) -> npt.NDArray[np.float64]:
-    """Log probabilities at every answer token, (answer tokens x vocabulary), in float64."""
+def _logits(network: Any, chat: Chat, pair: Pair) -> npt.NDArray[np.float32]:
     prompt, answer = chat.prompt(pair.question), chat.answer(pair.answer)
     logits = network(mx.array([[*prompt, *answer[:-1]]]))[0, len(prompt) - 1 :]
-    return log_softmax(np.asarray(logits.astype(mx.float32)).astype(np.float64), axis=1)
+    return np.asarray(logits.astype(mx.float32))

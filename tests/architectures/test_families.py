@@ -12,7 +12,6 @@ from scipy.special import log_softmax
 
 from blogtune.answering.generate import answer_questions
 from blogtune.answering.params import AnswerParams
-from blogtune.fusing.parity import measure
 from blogtune.models.chat import open_chat
 from blogtune.models.head import put_row_head
 from blogtune.models.loading import LoadedModel, load_model
@@ -24,11 +23,11 @@ from blogtune.training.trunk import Trunk
 from tests import tiny
 from tests.architectures.conftest import PAIRS, Trained, train_params
 from tests.architectures.families import FAMILIES, save
-from tests.fusing.conftest import fuse_params
+from tests.fusing.conftest import fuse_params, measure
 
 # Known questions and others, of unlike lengths.
 QUESTIONS = [*PAIRS[:4], *(tiny.pair(f"n{n}", "Tell " + "again " * n, "-") for n in (1, 4))]
-TOKENS = 8
+TOKENS = 16
 
 
 def arrays(file: Path) -> dict[str, Any]:

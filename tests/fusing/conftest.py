@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from mlx.utils import tree_flatten
 
 from blogtune.fusing.fuse import fuse
 from blogtune.fusing.params import FuseParams
-from blogtune.models.loading import load_model
+from blogtune.fusing.parity import Parity, compare, read
+from blogtune.models.loading import LoadedModel, load_model
+from blogtune.records import Pair
 from blogtune.training.lora import apply_lora, save_adapter, target_keys
 from tests import tiny
 
@@ -20,6 +23,12 @@ from tests import tiny
 def fuse_params(**changes: Any) -> FuseParams:
     values = {"dtype": "auto", "dequantize": True, "parity_pairs": 4, "max_kl": 1e-4}
     return FuseParams(**{**values, "min_top1_agreement": 0.99, **changes})
+
+
+def measure(
+    adapted: LoadedModel, fused: LoadedModel, pairs: Sequence[Pair], params: FuseParams
+) -> Parity:
+    return compare(read(adapted, pairs, params), read(fused, pairs, params))
 
 
 def make_adapter(base: Path, folder: Path, seed: int = 5, **lora: Any) -> Path:

@@ -7,11 +7,11 @@ import pytest
 from scipy.special import rel_entr, softmax
 
 from blogtune.errors import UserError
-from blogtune.fusing.parity import Parity, measure
+from blogtune.fusing.parity import Parity
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from tests import tiny
-from tests.fusing.conftest import fuse_params
+from tests.fusing.conftest import fuse_params, measure
 
 LIMITS = fuse_params(parity_pairs=4, max_kl=1e-4, min_top1_agreement=0.99)
 

@@ -10,10 +10,10 @@ import pytest
 
 from blogtune.errors import UserError
 from blogtune.fusing.fuse import fuse
-from blogtune.fusing.parity import Parity, measure
+from blogtune.fusing.parity import Parity
 from blogtune.models.loading import is_quantized, load_model, storage_dtype
 from tests import tiny
-from tests.fusing.conftest import fuse_params, make_adapter, quantized
+from tests.fusing.conftest import fuse_params, make_adapter, measure, quantized
 
 ADAPTED = [f"model.layers.{n}.self_attn.{part}_proj" for n in (2, 3) for part in "qkv"]
 

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import click
-import mlx.core as mx
 
 from blogtune.files import write_json
 from blogtune.fusing.fuse import fuse
 from blogtune.fusing.params import FuseParams
 from blogtune.fusing.parity import compare, read
-from blogtune.models.loading import load_model
 from blogtune.records import Pair, read_records
 from stages.command import Run, stage
 
@@ -23,8 +21,8 @@ def main(run: Run) -> None:
     params = run.read("fuse", FuseParams)
     stored = fuse(BASE, ADAPTER, FUSED, params)
     pairs = list(read_records(Path("data/processed/validation.jsonl"), Pair))
-    adapted = read(load_model(BASE, mx.float32, ADAPTER), pairs, params)
-    parity = compare(adapted, read(load_model(FUSED, mx.float32), pairs, params))
+    adapted = read(BASE, ADAPTER, pairs, params)
+    parity = compare(adapted, read(FUSED, None, pairs, params))
     parity.check(params)
     write_json(Path("metrics/fusion.json"), {**parity.metrics(), "stored": stored})
     only = "; only MLX reads this: fuse.dequantize: true is for others" if parity.quantized else ""

@@ -8,6 +8,7 @@ both would choose the same token.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -18,7 +19,7 @@ from scipy.special import log_softmax
 from blogtune.errors import UserError
 from blogtune.fusing.params import FuseParams
 from blogtune.models.chat import Chat, open_chat
-from blogtune.models.loading import LoadedModel, is_quantized
+from blogtune.models.loading import LoadedModel, is_quantized, load_model
 from blogtune.progress import progress
 from blogtune.records import Pair
 
@@ -70,12 +71,16 @@ class Parity:
             )
 
 
-def read(model: LoadedModel, pairs: Sequence[Pair], params: FuseParams) -> Reading:
-    """Let the model read the first `params.parity_pairs` pairs, and keep what it expected.
+def read(folder: Path, adapter: Path | None, pairs: Sequence[Pair], params: FuseParams) -> Reading:
+    """Let the model in `folder` read the first `params.parity_pairs` pairs; keep what it expected.
 
-    It should compute in float32: what a half type rounds at every sum would hide what it was merged
-    to.
+    In float32: what a half type rounds at every sum is more than what merging rounds.
     """
+    return reading(load_model(folder, mx.float32, adapter), pairs, params)
+
+
+def reading(model: LoadedModel, pairs: Sequence[Pair], params: FuseParams) -> Reading:
+    """As `read`, of a model that is loaded."""
     chat = open_chat(model.tokenizer)
     shown = progress(pairs[: params.parity_pairs], desc="parity", unit="pairs")
     logits = [_logits(model.network, chat, pair) for pair in shown]

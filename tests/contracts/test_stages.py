@@ -72,6 +72,12 @@ def test_a_stage_script_fits_on_a_screen(script: Path) -> None:
     assert len(script.read_text(encoding="utf-8").splitlines()) <= 55
 
 
+@pytest.mark.parametrize("script", scripts, ids=lambda path: path.stem)
+def test_no_stage_imports_mlx_which_would_come_before_its_blas(script: Path) -> None:
+    imported = {line.split()[1].split(".")[0] for line in _import_lines(script)}
+    assert not imported & {"mlx", "mlx_lm"}
+
+
 def test_library_modules_import_no_stage() -> None:
     for file in (ROOT / "blogtune").rglob("*.py"):
         assert "stages" not in {line.split()[1].split(".")[0] for line in _import_lines(file)}

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import rel_entr, softmax
 
 from blogtune.errors import UserError
-from blogtune.fusing.parity import Parity
+from blogtune.fusing.parity import Parity, compare, read
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from tests import tiny
@@ -31,6 +31,19 @@ def test_the_fused_model_is_the_adapted_one(
     assert 0 < parity.mean_kl < 1e-5
     assert parity.mean_kl < parity.max_kl
     parity.check(LIMITS)
+
+
+def test_both_are_read_in_float32_where_a_half_type_would_hide_what_was_merged(
+    taught_folder: Path, adapter: Path, fused: Path
+) -> None:
+    pairs = tiny.facts()
+    parity = compare(read(taught_folder, adapter, pairs, LIMITS), read(fused, None, pairs, LIMITS))
+    adapted, merged = (
+        load_model(f, mx.float32, a) for f, a in ((taught_folder, adapter), (fused, None))
+    )
+    assert parity == measure(adapted, merged, pairs, LIMITS)
+    halves = (load_model(f, mx.bfloat16, a) for f, a in ((taught_folder, adapter), (fused, None)))
+    assert measure(*halves, pairs, LIMITS).mean_kl > 10 * parity.mean_kl
 
 
 def test_another_model_differs_and_must_not_ship(

@@ -25,22 +25,22 @@ else:
     os.environ["OPENBLAS_NUM_THREADS"] = _chosen
 
 
-# In tests/integration, but with pipelines of their own.
-OF_THEIR_OWN = ("test_architectures.py", "test_hub.py", "test_profiles.py")
+# Files of the finished pipeline and of several processes, these in one process, because MLX's
+# launcher knows one port.
+FIRST = ("integration/test_pipeline.py", "test_processes.py")
+# Long, without the finished pipeline: the other process begins with them, if they are not left out.
+SECOND = ("integration/test_profiles.py", "integration/test_architectures.py")
 
 
 class ByFile(LoadScopeScheduling):
-    """Shares the files out among processes, but leaves to one what one finished pipeline serves.
+    """Shares the files out among processes, in their order; those of FIRST are one.
 
-    With it go the tests on several processes, because MLX's launcher knows one port. (The marker
-    xdist_group would say so; xdist 3.8 does not read it with pytest 9.2.)
+    (The marker xdist_group would say so; xdist 3.8 does not read it with pytest 9.2.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        together = "/integration/" in file or file.endswith("test_processes.py")
-        together = together and not file.endswith(OF_THEIR_OWN)
-        return "pipeline" if together else file
+        return "first" if file.endswith(FIRST) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
@@ -48,8 +48,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest part; the other process has the fast ones."""
-    items.sort(key=lambda item: "integration" not in item.path.parts)
+    """Make the pipeline first, and use it last, so that nothing waits for it."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    path = item.path.as_posix()
+    if path.endswith(FIRST):
+        return 0 if "integration" in path else 1
+    if path.endswith(SECOND):
+        return 2
+    if "integration" not in path:
+        return 3
+    return 4 if path.endswith("test_ollama.py") else 5
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """The whole pipeline, run once on the profile tiny, and copies of what it left."""
 
+import fcntl
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +20,29 @@ class FirstRun:
 
 
 @pytest.fixture(scope="session")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
-    """A finished run, its results committed. Not to be written to."""
-    project = create(tmp_path_factory.mktemp("pipeline"), tmp_path_factory.mktemp("home"))
+def pipeline(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> FirstRun:
+    """A finished run, its results committed. Not to be written to.
+
+    Of several processes that run tests the first makes it for all.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own if worker_id == "master" else own.parent) / "pipeline"
+    shared.mkdir(exist_ok=True)
+    project, said = Project(shared / "tree", tmp_path_factory.mktemp("home")), shared / "said.json"
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            said.write_text(json.dumps(_first_run(project)))
+    output, status = json.loads(said.read_text())
+    return FirstRun(project, output, status)
+
+
+def _first_run(project: Project) -> tuple[str, str]:
+    create(project.root, project.home)
     output = project.run("dvc", "repro").stdout
     status = project.run("git", "status", "--porcelain").stdout
     project.commit("results")
-    return FirstRun(project, output, status)
+    return output, status
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from blogtune.params import read_params
 from blogtune.records import Pair, read_records
+from blogtune.training.beginning import shared_beginning
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Example, epochs, make_examples
 from blogtune.training.params import TrainParams
@@ -54,7 +55,8 @@ def _measure(
     examples = _repeated(known, count)
     engine = Engine(model.network, params, mx.distributed.init())
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        trunk = Trunk(model.network, lora.layers, engine.group)
+        beginning = shared_beginning(model.network, examples)
+        trunk = Trunk(model.network, lora.layers, engine.group, beginning)
         for _ in trunk.compute(examples, params.batch_pairs, "disk", Path(folder)):
             pass
         engine.trunk = trunk

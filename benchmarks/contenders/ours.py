@@ -12,6 +12,7 @@ import mlx.core as mx
 from blogtune.models.loading import load_model
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import together, total
+from blogtune.training.beginning import shared_beginning
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Example, make_batch
 from blogtune.training.params import TrainParams
@@ -30,8 +31,10 @@ def main() -> None:
         engine = Engine(model.network, params, group)
         examples = {each.id: each for batch in batches for each in batch.examples}
         start = time.perf_counter()
-        trunk = Trunk(model.network, params.lora.layers, group)
-        for _ in trunk.compute(list(examples.values()), params.batch_pairs, "memory", Path()):
+        several = list(examples.values())
+        beginning = shared_beginning(model.network, several)
+        trunk = Trunk(model.network, params.lora.layers, group, beginning)
+        for _ in trunk.compute(several, params.batch_pairs, "memory", Path()):
             pass
         trunk_seconds = time.perf_counter() - start
         engine.trunk = trunk

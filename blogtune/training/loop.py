@@ -107,10 +107,14 @@ def train(
     run = Training(engine.keys, engine.trainable, cut + validation_cut, padding, store)
     try:
         saved = _saved(store, group)
-        if saved is not None:
+        if saved and store:
+            say(f"going on from iteration {saved.iteration}, saved in {store.folder}")
+        done = saved.iteration if saved else 0
+        # Tried with the first adapter, as in a run that was not stopped: the same way is taken.
+        use_what_pays(engine, examples, validation, checkpoints, done)
+        if saved:
             _go_on(run, engine, saved)
-        use_what_pays(engine, examples, validation, checkpoints, len(run.losses))
-        if saved is None:
+        else:
             run.base_validation_loss = engine.validate(validation)
         _iterate(engine, examples, validation, run)
     except BaseException:
@@ -158,8 +162,6 @@ def _go_on(run: Training, engine: Engine, saved: State) -> None:
     run.losses = list(saved.progress["losses"])
     run.curve = [Evaluation(**row) for row in saved.progress["curve"]]
     run.weights = saved.best
-    if run.checkpoints:
-        say(f"going on from iteration {saved.iteration}, saved in {run.checkpoints.folder}")
 
 
 def _iterate(

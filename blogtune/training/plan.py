@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten
 from blogtune.errors import UserError
 from blogtune.progress import progress, say, size_text
 from blogtune.runtime.processes import from_first
+from blogtune.training.beginning import shared_beginning
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, Example, make_batch
 from blogtune.training.params import TrainParams
@@ -49,7 +50,13 @@ def use_what_pays(
     params = engine.params
     everything = [*examples, *validation]
     place = _place(engine, everything, _passes(params, len(validation)), folder)
-    trial = _try(engine, everything, with_trunk=place != OFF)
+    beginning = shared_beginning(engine.network, everything)
+    trial = _try(engine, everything, beginning, with_trunk=place != OFF)
+    if trial.difference > TOLERANCE and beginning:
+        told = f"it differs by {trial.difference:.1e} on a trial batch"
+        _say(engine, f"what all pairs begin with: computed for each, {told}")
+        beginning = []
+        trial = _try(engine, everything, beginning, with_trunk=True)
     if trial.difference > TOLERANCE:
         _say(engine, f"trunk: off, it differs by {trial.difference:.1e} on a trial batch")
         place = OFF
@@ -57,7 +64,7 @@ def use_what_pays(
     _say(engine, _forecast(engine, examples, validation, trial, place, done))
     if place == OFF:
         return
-    trunk = Trunk(engine.network, params.lora.layers, engine.group)
+    trunk = Trunk(engine.network, params.lora.layers, engine.group, beginning)
     quiet = engine.group.rank() > 0
     with progress(desc="trunk", unit="pairs", total=len(everything), quiet=quiet) as bar:
         for count in trunk.compute(everything, params.batch_pairs, place, folder):
@@ -94,7 +101,9 @@ def _place(engine: Engine, examples: Sequence[Example], passes: int, folder: Pat
     return wanted
 
 
-def _try(engine: Engine, examples: Sequence[Example], *, with_trunk: bool) -> Trial:
+def _try(
+    engine: Engine, examples: Sequence[Example], beginning: list[int], *, with_trunk: bool
+) -> Trial:
     """The shortest and the longest example both ways: one padded much, one not."""
     ordered = sorted(examples, key=lambda example: example.tokens)
     batch = make_batch([ordered[0], *ordered[max(1, len(ordered) - 1) :]])
@@ -105,7 +114,7 @@ def _try(engine: Engine, examples: Sequence[Example], *, with_trunk: bool) -> Tr
     slow, without, peak = _timed(engine, batch, None)
     if not with_trunk:
         return Trial(0.0, without / tokens, without / tokens, peak / tokens, 0.0)
-    trunk = Trunk(engine.network, engine.params.lora.layers, engine.group)
+    trunk = Trunk(engine.network, engine.params.lora.layers, engine.group, beginning)
     start = time.perf_counter()
     for _ in trunk.compute(batch.examples, len(batch.examples), "memory", Path()):
         pass

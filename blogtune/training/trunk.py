@@ -3,7 +3,7 @@
 Training changes only the top blocks, so what enters the lowest of them never changes. `Trunk`
 computes that once for each example and then lets the network's own code run on top of it, the
 trunk's blocks being exchanged for stand-ins. Positions are causal, so padding at an example's end
-changes nothing before it.
+changes nothing before it, and what all examples begin with is computed once for all.
 """
 
 import tempfile
@@ -16,6 +16,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from blogtune.training.beginning import Front, fronts, stand_behind
 from blogtune.training.blocks import End, ReachedError, exchanged, list_of_blocks
 from blogtune.training.examples import Batch, Example, batches_by_length
 
@@ -24,11 +25,21 @@ Place = Literal["memory", "disk"]
 
 
 class Trunk:
-    """Hidden states that enter the lowest adapted block, in one array or file, by example id."""
+    """Hidden states that enter the lowest adapted block, in one array or file, by example id.
 
-    def __init__(self, network: Any, adapted: int, group: mx.distributed.Group) -> None:
+    `beginning` are tokens that every example begins with: those of `shared_beginning`, or none.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        adapted: int,
+        group: mx.distributed.Group,
+        beginning: Sequence[int] = (),
+    ) -> None:
         self.network = network
         self.group = group
+        self.beginning = list(beginning)
         self.blocks = list_of_blocks(network)
         self.depth = len(network.layers) - adapted
         self.states: States = np.zeros((0, 0), np.float32)
@@ -49,16 +60,25 @@ class Trunk:
             zip((each.id for each in examples), [0, *ends[:-1].tolist()], strict=True)
         )
         batches = list(batches_by_length(examples, size))
+        shared = len(self.beginning)
+        caches = fronts(self.network) if shared else None
+        first = np.zeros((0, 0), np.float32)
+        if caches:
+            first = np.asarray(self._reached([self.beginning], caches)[0].astype(mx.float32))
+            stand_behind(caches, shared)
         rank, processes = self.group.rank(), self.group.size()
         for start in range(0, len(batches), processes):
             several = batches[start : start + processes]
-            computed = self._computed(several[min(rank, len(several) - 1)])
+            mine = several[min(rank, len(several) - 1)]
+            computed = self._reached(mine.inputs[:, shared:], caches)
             if start == 0:
                 self.dtype = computed.dtype
                 self.states = _room((int(ends[-1]), computed.shape[-1]), place, folder)
             for batch, states in zip(several, self._exchange(computed, several), strict=False):
                 for example, state in zip(batch.examples, states, strict=False):
-                    self._of(example)[:] = state[: example.tokens - 1]
+                    if shared:
+                        self._of(example)[:shared] = first
+                    self._of(example)[shared:] = state[: example.tokens - 1 - shared]
             yield sum(len(batch.examples) for batch in several)
 
     def _of(self, example: Example) -> States:
@@ -70,6 +90,7 @@ class Trunk:
         mine = computed.astype(mx.float32)
         shapes = [batch.inputs.shape for batch in batches]
         rows, length = (max(sizes) for sizes in zip(*shapes, strict=True))
+        length -= len(self.beginning)
         padding = [(0, rows - mine.shape[0]), (0, length - mine.shape[1]), (0, 0)]
         padded = mx.pad(mine, padding)[None]
         return np.asarray(mx.distributed.all_gather(padded, group=self.group, stream=mx.cpu))
@@ -88,10 +109,11 @@ class Trunk:
             padded[row, : example.tokens - 1] = self._of(example)
         return mx.array(padded).astype(self.dtype)
 
-    def _computed(self, batch: Batch) -> mx.array:
+    def _reached(self, inputs: Any, caches: list[Front] | None) -> mx.array:
+        """What enters the lowest adapted block, (rows, length, width)."""
         with exchanged(self.blocks, range(self.depth, self.depth + 1), End):
             try:
-                self.network(mx.array(batch.inputs))
+                self.network(mx.array(inputs), cache=caches)
             except ReachedError as reached:
                 return reached.states
         raise RuntimeError("the network did not call its blocks in order")

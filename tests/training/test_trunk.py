@@ -7,6 +7,7 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.models.llama import LlamaModel, Model
 
+from blogtune.training.beginning import shared_beginning
 from blogtune.training.blocks import StandIn
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, Example, make_batch
@@ -51,18 +52,44 @@ def assert_same(got: dict[str, Any], expected: dict[str, Any], tolerance: float)
         np.testing.assert_allclose(got[name], value, atol=limit, rtol=0, err_msg=name)
 
 
+# What all three begin with; "b" then begins with its last prompt token alone.
+BEGINNINGS = [pytest.param([], id="each whole"), pytest.param([1, 5], id="beginning shared")]
+
+
 @pytest.mark.parametrize("place", ["memory", "disk"])
 @pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("beginning", BEGINNINGS)
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_and_gradients_are_the_same_with_the_trunk(
-    name: str, batch: Batch, place: Place, tmp_path: Path
+    name: str, beginning: list[int], batch: Batch, place: Place, tmp_path: Path
 ) -> None:
     made = engine(build(name))
     expected = loss_and_gradients(made, None, batch)
-    trunk = Trunk(made.network, 2, tiny.ALONE)
+    trunk = Trunk(made.network, 2, tiny.ALONE, beginning)
     assert list(trunk.compute(EXAMPLES, 2, place, tmp_path)) == [2, 1]
     assert list(tmp_path.iterdir()) == []
     assert_same(loss_and_gradients(made, trunk, batch), expected, 1e-4)
+
+
+LONG = [Example(e.id, [*range(1, 11), *e.prompt], e.answer) for e in EXAMPLES]
+
+
+def test_what_all_prompts_begin_with_is_shared_where_caches_are_plain() -> None:
+    assert shared_beginning(tiny.network(), LONG) == [*range(1, 11), 1, 5]
+    # Its windows keep other caches than plain ones.
+    assert shared_beginning(build("gemma3_text"), LONG) == []
+
+
+def test_a_beginning_that_cannot_be_shared_is_computed_for_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As an architecture would that takes its positions from elsewhere.
+    monkeypatch.setattr("blogtune.training.trunk.stand_behind", lambda *_: None)
+    made = engine(tiny.network(), iterations=100)
+    use_what_pays(made, LONG, LONG, tmp_path, 0)
+    assert made.trunk is not None
+    assert made.trunk.beginning == []
+    assert "what all pairs begin with: computed for each, it differs by" in capsys.readouterr().err
 
 
 def test_the_trunk_keeps_the_type_that_the_network_computes_in() -> None:
@@ -150,12 +177,19 @@ def test_a_network_that_a_trunk_does_not_fit_goes_without(
     assert "trunk: off, it differs by" in capsys.readouterr().err
 
 
-def test_training_and_validating_are_the_same_with_the_trunk(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("examples", "shared"),
+    [pytest.param(EXAMPLES, 2, id="short beginning"), pytest.param(LONG, 12, id="long beginning")],
+)
+def test_training_and_validating_are_the_same_with_the_trunk(
+    examples: list[Example], shared: int, tmp_path: Path
+) -> None:
     with_trunk, without = engine(tiny.network(), iterations=99), engine(tiny.network())
-    use_what_pays(with_trunk, EXAMPLES, [], tmp_path, 0)
+    use_what_pays(with_trunk, examples, [], tmp_path, 0)
     assert with_trunk.trunk is not None
-    assert with_trunk.validate(EXAMPLES) == pytest.approx(without.validate(EXAMPLES), rel=1e-5)
-    batch = make_batch(EXAMPLES)
+    assert len(with_trunk.trunk.beginning) == shared
+    assert with_trunk.validate(examples) == pytest.approx(without.validate(examples), rel=1e-5)
+    batch = make_batch(examples)
     for iteration in (1, 2, 3):
         loss = without.step([batch], iteration, 1e-3)
         assert with_trunk.step([batch], iteration, 1e-3) == pytest.approx(loss, rel=1e-4)

@@ -20,6 +20,7 @@ from blogtune.hub import HubFile, Repository, count_text
 from blogtune.models import repositories
 from blogtune.models.params import DatasetParams, ModelParams
 from blogtune.progress import size_text
+from blogtune.runtime.device import on_cpu
 from blogtune.settings import Settings
 
 # Adapter, answers, the training's checkpoints, and what other programs write meanwhile.
@@ -59,8 +60,8 @@ class Weights:
         return int(2 * self.number) if self.quantized else self.stored
 
     def memory(self) -> int:
-        """Bytes of one model in float32, as `fuse` compares the adapted with the fused one."""
-        return int(4 * self.number)
+        """Bytes of the larger of the adapted and the fused model, which `fuse` reads in turn."""
+        return int(4 * self.number) if on_cpu() else max(self.stored, self.merged())
 
 
 @dataclass(frozen=True)

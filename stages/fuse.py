@@ -23,7 +23,7 @@ def main(run: Run) -> None:
     pairs = list(read_records(Path("data/processed/validation.jsonl"), Pair))
     adapted = read(BASE, ADAPTER, pairs, params)
     parity = compare(adapted, read(FUSED, None, pairs, params))
-    parity.check(params)
+    parity.check(params, stored)
     write_json(Path("metrics/fusion.json"), {**parity.metrics(), "stored": stored})
     only = "; only MLX reads this: fuse.dequantize: true is for others" if parity.quantized else ""
     click.echo(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
@@ -22,6 +23,7 @@ from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import LoadedModel, is_quantized, load_model
 from blogtune.progress import progress
 from blogtune.records import Pair
+from blogtune.runtime.device import on_cpu
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,27 @@ class Parity:
             "max_kl_micronats": round(self.max_kl * 1e6, 3),
         }
 
-    def check(self, params: FuseParams) -> None:
-        """Raise UserError when the fused model departs beyond the limits."""
+    def check(self, params: FuseParams, stored: str = "") -> None:
+        """Raise UserError when the fused model departs beyond the limits.
+
+        `stored` is what `fuse` said of its weights.
+        """
         # Put so that a divergence which is no number does not pass.
         near = self.mean_kl <= params.max_kl
         if not near or self.top1_agreement < params.min_top1_agreement:
-            why = "quantizing it again cost that; set fuse.dequantize: true, or allow for it"
+            why = "it must not ship"
+            if stored.startswith("bfloat16"):
+                why = (
+                    "bfloat16 keeps 8 bits of a merged weight: set fuse.dtype: float16 or float32, "
+                    "or allow for it"
+                )
+            if self.quantized:
+                why = "quantizing it again cost that; set fuse.dequantize: true, or allow for it"
             raise UserError(
                 f"the fused model is not the adapted one: mean KL {self.mean_kl:.2e} (fuse.max_kl "
                 f"{params.max_kl:.0e}), top-1 agreement {self.top1_agreement:.4f} "
                 f"(fuse.min_top1_agreement {params.min_top1_agreement}); "
-                f"{why if self.quantized else 'it must not ship'}"
+                f"{why}"
             )
 
 
@@ -76,7 +88,20 @@ def read(folder: Path, adapter: Path | None, pairs: Sequence[Pair], params: Fuse
 
     In float32: what a half type rounds at every sum is more than what merging rounds.
     """
-    return reading(load_model(folder, mx.float32, adapter), pairs, params)
+    # On a CPU that is fastest whole; on a GPU the weights stay as they are, for the room they take.
+    model = load_model(folder, mx.float32 if on_cpu() else None, adapter)
+    compute_in_float32(model.network)
+    return reading(model, pairs, params)
+
+
+def compute_in_float32(network: nn.Module) -> None:
+    """Let what runs through the network be float32, whatever type its weights are stored in.
+
+    A product of two types is computed in the wider one, so what the embedding gives decides.
+    """
+    for _, module in network.named_modules():
+        if isinstance(module, (nn.Embedding, nn.QuantizedEmbedding)):
+            module.set_dtype(mx.float32)
 
 
 def reading(model: LoadedModel, pairs: Sequence[Pair], params: FuseParams) -> Reading:

@@ -2,16 +2,18 @@ import math
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from scipy.special import rel_entr, softmax
 
 from blogtune.errors import UserError
-from blogtune.fusing.parity import Parity, compare, read
+from blogtune.fusing.parity import Parity, compare, compute_in_float32, read
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from tests import tiny
 from tests.fusing.conftest import fuse_params, measure
+from tests.training.architectures import NAMES, build
 
 LIMITS = fuse_params(parity_pairs=4, max_kl=1e-4, min_top1_agreement=0.99)
 
@@ -44,6 +46,26 @@ def test_both_are_read_in_float32_where_a_half_type_would_hide_what_was_merged(
     assert parity == measure(adapted, merged, pairs, LIMITS)
     halves = (load_model(f, mx.bfloat16, a) for f, a in ((taught_folder, adapter), (fused, None)))
     assert measure(*halves, pairs, LIMITS).mean_kl > 10 * parity.mean_kl
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("bits", [0, 4], ids=["half floats", "4 bits"])
+def test_weights_of_any_type_compute_what_they_do_in_float32(name: str, bits: int) -> None:
+    tokens = mx.array([[1, 5, 6, 7, 20, 21, 33, 40]])
+    network = build(name)
+    network.set_dtype(mx.bfloat16)
+    if bits:
+        nn.quantize(network, group_size=32, bits=bits)
+    halves = network(tokens)
+    assert halves.dtype == mx.bfloat16
+    compute_in_float32(network)
+    got = network(tokens)
+    assert got.dtype == mx.float32
+    network.set_dtype(mx.float32)
+    expected = network(tokens)
+    limit = 1e-5 * float(mx.abs(expected).max())
+    np.testing.assert_allclose(got, expected, atol=limit, rtol=0)
+    assert float(mx.abs(halves.astype(mx.float32) - expected).max()) > 10 * limit
 
 
 def test_another_model_differs_and_must_not_ship(
@@ -106,6 +128,14 @@ def test_the_limits_decide(agreement: float, divergence: float, passes: bool) ->
         f"the fused model is not the adapted one: mean KL {divergence:.2e} (fuse.max_kl 1e-04), "
         f"top-1 agreement {agreement:.4f} (fuse.min_top1_agreement 0.99); it must not ship"
     )
+
+
+def test_of_weights_in_bfloat16_the_message_says_what_keeps_more() -> None:
+    parity = Parity(100, 0.985, 2e-4, 2e-3)
+    with pytest.raises(UserError, match=r"set fuse\.dtype: float16 or float32, or allow for it$"):
+        parity.check(LIMITS, "bfloat16, dequantized from 4 bits")
+    with pytest.raises(UserError, match="it must not ship$"):
+        parity.check(LIMITS, "float16")
 
 
 def test_metrics_are_told_in_millionths_of_a_nat() -> None:

@@ -22,11 +22,10 @@ from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from blogtune.params import read_params
 from blogtune.records import Pair, read_records
-from blogtune.training.beginning import shared_beginning
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Example, epochs, make_examples
 from blogtune.training.params import TrainParams
-from blogtune.training.trunk import Trunk
+from blogtune.training.trunk import Trunk, shared_beginning
 
 BASE = Path("models/base")
 

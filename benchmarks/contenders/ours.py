@@ -12,11 +12,10 @@ import mlx.core as mx
 from blogtune.models.loading import load_model
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import together, total
-from blogtune.training.beginning import shared_beginning
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Example, make_batch
 from blogtune.training.params import TrainParams
-from blogtune.training.trunk import Trunk
+from blogtune.training.trunk import Trunk, shared_beginning
 
 
 def main() -> None:

@@ -67,20 +67,19 @@ class Parity:
         # Put so that a divergence which is no number does not pass.
         near = self.mean_kl <= params.max_kl
         if not near or self.top1_agreement < params.min_top1_agreement:
-            why = "it must not ship"
-            if stored.startswith("bfloat16"):
-                why = (
-                    "bfloat16 keeps 8 bits of a merged weight: set fuse.dtype: float16 or float32, "
-                    "or allow for it"
-                )
-            if self.quantized:
-                why = "quantizing it again cost that; set fuse.dequantize: true, or allow for it"
             raise UserError(
                 f"the fused model is not the adapted one: mean KL {self.mean_kl:.2e} (fuse.max_kl "
                 f"{params.max_kl:.0e}), top-1 agreement {self.top1_agreement:.4f} "
-                f"(fuse.min_top1_agreement {params.min_top1_agreement}); "
-                f"{why}"
+                f"(fuse.min_top1_agreement {params.min_top1_agreement}); {self._remedy(stored)}"
             )
+
+    def _remedy(self, stored: str) -> str:
+        if self.quantized:
+            return "quantizing it again cost that; set fuse.dequantize: true, or allow for it"
+        if stored.startswith("bfloat16"):
+            kept = "bfloat16 keeps 8 bits of a merged weight"
+            return f"{kept}: set fuse.dtype: float16 or float32, or allow for it"
+        return "it must not ship"
 
 
 def read(folder: Path, adapter: Path | None, pairs: Sequence[Pair], params: FuseParams) -> Reading:

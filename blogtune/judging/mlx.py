@@ -13,7 +13,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
-from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.models.cache import KVCache
 
 from blogtune.errors import UserError
 from blogtune.judging.params import OneJudge
@@ -23,7 +23,7 @@ from blogtune.judging.scores import from_probabilities
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.head import put_row_head
 from blogtune.models.loading import load_model
-from blogtune.models.prefix import common_beginning
+from blogtune.models.prefix import common_beginning, plain_caches, repeated
 from blogtune.runtime.device import on_cpu
 
 Logits = npt.NDArray[np.float64]
@@ -84,8 +84,8 @@ class MlxJudge:
 
         Empty where a layer keeps something else than all keys and values.
         """
-        cache = [_repeated(layer, 1) for layer in shared] or make_prompt_cache(self.network)
-        if any(type(layer) is not KVCache for layer in cache):
+        cache = [repeated(layer, 1) for layer in shared] or plain_caches(self.network)
+        if not cache:
             return []
         unread = common_beginning(prompts)[cache[0].offset :]
         if not unread:
@@ -96,7 +96,7 @@ class MlxJudge:
     def _verdicts(self, prompts: Sequence[list[int]], shared: list[KVCache]) -> list[Verdict]:
         """One forward pass over what follows the shared beginning, padded on the right."""
         start = shared[0].offset if shared else 0
-        cache = [_repeated(layer, len(prompts)) for layer in shared] or None
+        cache = [repeated(layer, len(prompts)) for layer in shared] or None
         logits = self._logits([prompt[start:] for prompt in prompts], cache)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         return [from_probabilities(dict(zip(DIGITS, row, strict=True))) for row in weights.tolist()]
@@ -138,13 +138,3 @@ def _groups(items: Sequence[Item], indices: Sequence[int]) -> list[list[int]]:
     several = [group for group in by_answer.values() if len(group) > 1]
     rest = [group[0] for group in by_answer.values() if len(group) == 1]
     return [*several, rest] if rest else several
-
-
-def _repeated(layer: KVCache, rows: int) -> KVCache:
-    """The layer's keys and values for as many rows, without a copy of them."""
-    repeated = KVCache()
-    for name in ("keys", "values"):
-        one = getattr(layer, name)[..., : layer.offset, :]
-        setattr(repeated, name, mx.broadcast_to(one, (rows, *one.shape[1:])))
-    repeated.offset = layer.offset
-    return repeated

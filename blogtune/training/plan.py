@@ -15,11 +15,10 @@ from mlx.utils import tree_flatten
 from blogtune.errors import UserError
 from blogtune.progress import progress, say, size_text
 from blogtune.runtime.processes import from_first
-from blogtune.training.beginning import shared_beginning
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, Example, make_batch
 from blogtune.training.params import TrainParams
-from blogtune.training.trunk import Trunk, trunk_bytes
+from blogtune.training.trunk import Trunk, shared_beginning, trunk_bytes
 
 # Relative. Both ways compute the same numbers; padding may change the order of a sum.
 TOLERANCE = 1e-4

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
+from mlx_lm.models.cache import KVCache
 
-from blogtune.training.beginning import Front, fronts, stand_behind
+from blogtune.models.prefix import common_beginning, plain_caches, repeated
 from blogtune.training.blocks import End, ReachedError, exchanged, list_of_blocks
 from blogtune.training.examples import Batch, Example, batches_by_length
 
@@ -61,23 +62,19 @@ class Trunk:
         )
         batches = list(batches_by_length(examples, size))
         shared = len(self.beginning)
-        caches = fronts(self.network) if shared else None
-        first = np.zeros((0, 0), np.float32)
-        if caches:
-            first = np.asarray(self._reached([self.beginning], caches)[0].astype(mx.float32))
-            stand_behind(caches, shared)
+        front, first = self._beginning_read()
         rank, processes = self.group.rank(), self.group.size()
         for start in range(0, len(batches), processes):
             several = batches[start : start + processes]
             mine = several[min(rank, len(several) - 1)]
+            caches = [repeated(cache, len(mine.examples)) for cache in front]
             computed = self._reached(mine.inputs[:, shared:], caches)
             if start == 0:
                 self.dtype = computed.dtype
                 self.states = _room((int(ends[-1]), computed.shape[-1]), place, folder)
             for batch, states in zip(several, self._exchange(computed, several), strict=False):
                 for example, state in zip(batch.examples, states, strict=False):
-                    if shared:
-                        self._of(example)[:shared] = first
+                    self._of(example)[:shared] = first
                     self._of(example)[shared:] = state[: example.tokens - 1 - shared]
             yield sum(len(batch.examples) for batch in several)
 
@@ -109,14 +106,34 @@ class Trunk:
             padded[row, : example.tokens - 1] = self._of(example)
         return mx.array(padded).astype(self.dtype)
 
-    def _reached(self, inputs: Any, caches: list[Front] | None) -> mx.array:
-        """What enters the lowest adapted block, (rows, length, width)."""
+    def _beginning_read(self) -> tuple[list[KVCache], States]:
+        """Caches behind the beginning, above the trunk empty, and its states, (tokens, width)."""
+        if not self.beginning:
+            return [], np.zeros((0, 1), np.float32)
+        caches = plain_caches(self.network)
+        states = self._reached([self.beginning], caches)[0]
+        return caches, np.asarray(states.astype(mx.float32))
+
+    def _reached(self, inputs: Any, caches: list[KVCache]) -> mx.array:
+        """What enters the lowest adapted block, (rows, length, width).
+
+        `caches`, one a block or none, hold what stands in front of the inputs.
+        """
         with exchanged(self.blocks, range(self.depth, self.depth + 1), End):
             try:
-                self.network(mx.array(inputs), cache=caches)
+                self.network(mx.array(inputs), cache=caches or None)
             except ReachedError as reached:
                 return reached.states
         raise RuntimeError("the network did not call its blocks in order")
+
+
+def shared_beginning(network: Any, examples: Sequence[Example]) -> list[int]:
+    """What all the prompts begin with, as a trunk may read it once for all.
+
+    None where the network keeps something else than all keys and values.
+    """
+    plain = plain_caches(network)
+    return common_beginning([example.prompt for example in examples]) if plain else []
 
 
 def trunk_bytes(network: Any, examples: Sequence[Example]) -> int:

@@ -5,14 +5,15 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from mlx_lm.models.cache import KVCache
 from mlx_lm.models.llama import LlamaModel, Model
 
-from blogtune.training.beginning import shared_beginning
+from blogtune.models.prefix import repeated
 from blogtune.training.blocks import StandIn
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, Example, make_batch
 from blogtune.training.plan import use_what_pays
-from blogtune.training.trunk import Place, Trunk, trunk_bytes
+from blogtune.training.trunk import Place, Trunk, shared_beginning, trunk_bytes
 from tests import tiny
 from tests.training.architectures import NAMES, build
 
@@ -52,19 +53,17 @@ def assert_same(got: dict[str, Any], expected: dict[str, Any], tolerance: float)
         np.testing.assert_allclose(got[name], value, atol=limit, rtol=0, err_msg=name)
 
 
-# What all three begin with; "b" then begins with its last prompt token alone.
-BEGINNINGS = [pytest.param([], id="each whole"), pytest.param([1, 5], id="beginning shared")]
-
-
 @pytest.mark.parametrize("place", ["memory", "disk"])
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("beginning", BEGINNINGS)
+@pytest.mark.parametrize("shares", [False, True], ids=["each whole", "beginning shared"])
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_and_gradients_are_the_same_with_the_trunk(
-    name: str, beginning: list[int], batch: Batch, place: Place, tmp_path: Path
+    name: str, shares: bool, batch: Batch, place: Place, tmp_path: Path
 ) -> None:
     made = engine(build(name))
     expected = loss_and_gradients(made, None, batch)
+    # All three begin with two tokens; of the prompt "b" then has its last token alone.
+    beginning = shared_beginning(made.network, EXAMPLES) if shares else []
     trunk = Trunk(made.network, 2, tiny.ALONE, beginning)
     assert list(trunk.compute(EXAMPLES, 2, place, tmp_path)) == [2, 1]
     assert list(tmp_path.iterdir()) == []
@@ -84,7 +83,12 @@ def test_a_beginning_that_cannot_be_shared_is_computed_for_each(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As an architecture would that takes its positions from elsewhere.
-    monkeypatch.setattr("blogtune.training.trunk.stand_behind", lambda *_: None)
+    def at_the_start(cache: KVCache, rows: int) -> KVCache:
+        several = repeated(cache, rows)
+        several.offset = 0
+        return several
+
+    monkeypatch.setattr("blogtune.training.trunk.repeated", at_the_start)
     made = engine(tiny.network(), iterations=100)
     use_what_pays(made, LONG, LONG, tmp_path, 0)
     assert made.trunk is not None

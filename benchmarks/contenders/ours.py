@@ -35,6 +35,7 @@ def main() -> None:
         trunk = Trunk(model.network, params.lora.layers, group, beginning)
         for _ in trunk.compute(several, params.batch_pairs, "memory", Path()):
             pass
+        trunk.release()
         trunk_seconds = time.perf_counter() - start
         engine.trunk = trunk
         seconds: list[float] = []

@@ -31,30 +31,76 @@ def attention(
     **others: Any,
 ) -> mx.array:
     """Scaled dot-product attention; arguments and result as those of the MLX function."""
+    float32 = queries.dtype == keys.dtype == values.dtype == mx.float32
+    if not float32 or sinks is not None or others:
+        return mlx_attention(queries, keys, values, scale=scale, mask=mask, sinks=sinks, **others)
     batch, heads, length, _ = queries.shape
     groups, known = keys.shape[1], keys.shape[2]
-    float32 = queries.dtype == keys.dtype == values.dtype == mx.float32
-    # A mask of its own for every head is rare, and not worth a case.
-    plain = mask is None or isinstance(mask, str) or (mask.ndim < 4 or mask.shape[1] == 1)
-    if not float32 or not plain or sinks is not None or others:
-        return mlx_attention(queries, keys, values, scale=scale, mask=mask, sinks=sinks, **others)
+    bias = _bias(mask, length, known)
+    kept: list[mx.array] = []
+
     # The heads that share a key stand together: fewer and larger products.
-    shared = (queries * scale).reshape(batch, groups, -1, queries.shape[-1])
-    scores = (shared @ keys.swapaxes(-1, -2)).reshape(batch, heads, length, known)
-    weights = _softmax(_masked(scores, mask))
-    output = weights.reshape(batch, groups, -1, known) @ values
-    return output.reshape(batch, heads, length, -1)
+    def grouped(array: mx.array) -> mx.array:
+        return array.reshape(batch, groups, -1, array.shape[-1])
+
+    def value(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+        scores = np.asarray(grouped(queries) @ keys.swapaxes(-1, -2))
+        weights = _softmax(scores.reshape(batch, heads, length, known), scale, bias)
+        kept[:] = [grouped(mx.array(weights))]
+        return (kept[0] @ values).reshape(batch, heads, length, -1)
+
+    def gradients(
+        primals: Sequence[mx.array], cotangent: mx.array, _: mx.array
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        queries, keys, values = primals
+        weights, given = kept[0], grouped(cotangent)
+        to_weights = given @ values.swapaxes(-1, -2)
+        to_scores = _softmax_gradient(np.asarray(weights), np.asarray(to_weights), scale)
+        scores = mx.array(to_scores)
+        to_queries = (scores @ keys).reshape(queries.shape)
+        to_keys = scores.swapaxes(-1, -2) @ grouped(queries)
+        return to_queries, to_keys, weights.swapaxes(-1, -2) @ given
+
+    function: Any = mx.custom_function(value)
+    function.vjp(gradients)
+    return function(queries, keys, values)
 
 
-def _masked(scores: mx.array, mask: mx.array | str | None) -> mx.array:
+def _bias(mask: mx.array | str | None, length: int, known: int) -> Array | None:
+    """What a mask adds to the scores, of a shape that fits theirs."""
     if mask is None:
-        return scores
+        return None
     if isinstance(mask, str):
-        length, known = scores.shape[-2:]
         mask = mx.arange(known - length, known)[:, None] >= mx.arange(known)
-    if mask.dtype != mx.bool_:
-        return scores + mask
-    return mx.where(mask, scores, mx.array(mx.finfo(mx.float32).min))
+    if mask.dtype == mx.bool_:
+        mask = mx.where(mask, 0.0, mx.finfo(mx.float32).min)
+    return np.asarray(mask.astype(mx.float32))
+
+
+# What is no number shows in the loss, where the loop looks for it.
+@np.errstate(invalid="ignore", over="ignore")
+def _softmax(scores: Array, scale: float, bias: Array | None) -> Array:
+    """Softmax over the last axis of scale * scores + bias, (rows, heads, length, known)."""
+    out = np.empty_like(scores)
+    biases = None if bias is None else np.broadcast_to(bias, scores.shape)
+    for part in _parts(len(scores), scores[0].size):
+        weights = np.multiply(scores[part], np.float32(scale), out=out[part])
+        if biases is not None:
+            weights += biases[part]
+        weights -= weights.max(axis=-1, keepdims=True)
+        np.exp(weights, out=weights)
+        weights /= weights.sum(axis=-1, keepdims=True)
+    return out
+
+
+def _softmax_gradient(weights: Array, given: Array, scale: float) -> Array:
+    """The gradient at the scores, (rows, groups, heads of a group x length, known)."""
+    out = np.empty_like(weights)
+    for part in _parts(len(weights), weights[0].size):
+        weighted = np.multiply(weights[part], given[part], out=out[part])
+        weighted -= weights[part] * weighted.sum(axis=-1, keepdims=True)
+        weighted *= np.float32(scale)
+    return out
 
 
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
@@ -103,25 +149,8 @@ def _swiglu_gradients(
     return mx.array(to_gate).reshape(shape), mx.array(to_x).reshape(shape)
 
 
-# What is no number shows in the loss, where the loop looks for it.
-@np.errstate(invalid="ignore")
-def _softmax_value(scores: mx.array) -> mx.array:
-    values: Array = np.asarray(scores)
-    out = values - values.max(axis=-1, keepdims=True)
-    np.exp(out, out=out)
-    out /= out.sum(axis=-1, keepdims=True)
-    return mx.array(out)
-
-
-def _softmax_gradient(_: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
-    weighted = output * cotangent
-    return weighted - output * weighted.sum(axis=-1, keepdims=True)
-
-
 _swiglu: Any = mx.custom_function(_swiglu_value)
 _swiglu.vjp(_swiglu_gradients)
-_softmax: Any = mx.custom_function(_softmax_value)
-_softmax.vjp(_softmax_gradient)
 
 
 def _sigmoid(x: Array) -> Array:
@@ -130,6 +159,10 @@ def _sigmoid(x: Array) -> Array:
         return np.reciprocal(1.0 + np.exp(-x), dtype=np.float32)
 
 
-def _parts(count: int) -> Iterator[slice]:
-    """Parts so small that what is computed of one stays in the processor's cache."""
-    return (slice(start, start + PART) for start in range(0, count, PART))
+def _parts(count: int, size: int = 1) -> Iterator[slice]:
+    """Parts so small that what is computed of one stays in the processor's cache.
+
+    Of `count` things that have `size` numbers each.
+    """
+    step = max(1, PART // size)
+    return (slice(start, start + step) for start in range(0, count, step))

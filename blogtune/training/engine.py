@@ -14,6 +14,7 @@ from blogtune.models.head import put_row_head
 from blogtune.runtime.device import on_cpu
 from blogtune.runtime.processes import total
 from blogtune.training.examples import Batch, Example, batches_by_length, share
+from blogtune.training.lean import lean
 from blogtune.training.lora import apply_lora, target_keys
 from blogtune.training.loss import answer_loss, answer_loss_value, host_loss, plain_loss
 from blogtune.training.params import TrainParams
@@ -82,7 +83,7 @@ class Engine:
 
         def loss(network: Any) -> mx.array:
             # In here: outside, MLX lists the parameters, and stand-ins have none.
-            with self._start(trunk, mine):
+            with self._start(trunk, mine), self._lean():
                 return answer_loss(network, self.head, mine, tokens, self.of_piece)
 
         computed = nn.value_and_grad(self.network, loss)(self.network)
@@ -100,6 +101,9 @@ class Engine:
         """Go back to what `weights` and `optimizer_state` once returned."""
         self.network.load_weights(list(weights.items()), strict=False)
         self.optimizer.state = tree_unflatten(list(optimizer_state.items()))
+
+    def _lean(self) -> Any:
+        return lean(self.network, self.params.lora.layers) if on_cpu() else nullcontext()
 
     def _start(self, trunk: Trunk | None, batch: Batch) -> Any:
         return trunk.standing_in(batch) if trunk else nullcontext()

@@ -68,6 +68,7 @@ def use_what_pays(
     with progress(desc="trunk", unit="pairs", total=len(everything), quiet=quiet) as bar:
         for count in trunk.compute(everything, params.batch_pairs, place, folder):
             bar.update(count)
+    trunk.release()
     engine.trunk = trunk
 
 

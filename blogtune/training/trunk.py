@@ -15,6 +15,7 @@ from typing import Any, Literal
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
+from mlx.utils import tree_map
 from mlx_lm.models.cache import KVCache
 
 from blogtune.models.prefix import common_beginning, plain_caches, repeated
@@ -77,6 +78,11 @@ class Trunk:
                     self._of(example)[:shared] = first
                     self._of(example)[shared:] = state[: example.tokens - 1 - shared]
             yield sum(len(batch.examples) for batch in several)
+
+    def release(self) -> None:
+        """Give the trunk's weights back: from here on the states stand for them."""
+        for block in self.blocks[: self.depth]:
+            block.update(tree_map(_nothing, block.parameters()))
 
     def _of(self, example: Example) -> States:
         start = self.starts[example.id]
@@ -147,6 +153,10 @@ def _room(shape: tuple[int, int], place: Place, folder: Path) -> States:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+def _nothing(_: mx.array) -> mx.array:
+    return mx.array([])
 
 
 def _width(network: Any) -> int:

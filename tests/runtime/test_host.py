@@ -107,6 +107,51 @@ def test_other_types_go_to_mlx(dtype: mx.Dtype) -> None:
     assert mx.array_equal(host.swiglu(queries, queries), host.mlx_swiglu(queries, queries))
 
 
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16], ids=str)
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean(share: float, dtype: mx.Dtype) -> None:
+    host.use()
+    layer, x = nn.Dropout(share), mx.ones((301, 1003), dtype)
+    mx.random.seed(5)
+    out = layer(x)
+    assert out.dtype == dtype
+    values = np.asarray(out.astype(mx.float32))
+    dropped = float((values == 0).mean())
+    # Six standard deviations of 301,903 draws.
+    assert dropped == pytest.approx(share, abs=6 * (share * (1 - share) / values.size) ** 0.5)
+    np.testing.assert_allclose(values[values != 0], 1 / (1 - share), rtol=1e-3)
+    # No row, column or neighbour knows of another.
+    zeros = (values == 0) - share
+    for one, other in ((zeros[1:], zeros[:-1]), (zeros[:, 1:], zeros[:, :-1])):
+        assert abs(float((one * other).mean())) < 6 * share * (1 - share) / values.size**0.5
+
+
+def test_dropout_follows_from_the_random_state_and_draws_anew_each_time() -> None:
+    host.use()
+    layer, x = nn.Dropout(0.5), mx.ones((4, 33))
+
+    def drawn(seed: int) -> list[mx.array]:
+        mx.random.seed(seed)
+        return [layer(x), layer(x)]
+
+    first, second = drawn(1)
+    assert mx.array_equal(first, drawn(1)[0])
+    assert not mx.array_equal(first, second)
+    assert not mx.array_equal(first, drawn(2)[0])
+
+
+def test_dropout_passes_the_gradient_of_what_it_kept_and_sleeps_outside_of_training() -> None:
+    host.use()
+    layer, x = nn.Dropout(0.5), normal(7, 9)
+    mx.random.seed(1)
+    kept = layer(x) / x
+    mx.random.seed(1)
+    gradient = mx.grad(lambda x: layer(x).sum())(x)
+    np.testing.assert_allclose(gradient, kept, rtol=1e-6)
+    assert mx.array_equal(layer.eval()(x), x)
+    assert mx.array_equal(nn.Dropout(0.0)(x), x)
+
+
 @pytest.mark.usefixtures("mlx_alone")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_networks_loss_and_gradients_stay_what_they_were(name: str) -> None:

@@ -49,12 +49,12 @@ def test_cross_entropy_and_its_gradient_are_those_of_float64(
     logits = (spread * random.standard_normal((rows, vocabulary))).astype(np.float32)
     targets = random.integers(0, vocabulary, rows).astype(np.int32)
     kept = logits.copy()
-    loss, gradient = cross_entropy(logits, targets)
+    gradient = np.zeros_like(logits)
+    loss = cross_entropy(logits, targets, gradient)
     assert loss == pytest.approx(-reference(logits, targets).sum(), rel=1e-5, abs=1e-5)
     expected = np.exp(log_softmax(logits.astype(np.float64), axis=1))
     expected[np.arange(rows), targets] -= 1.0
     np.testing.assert_allclose(gradient, expected, atol=1e-5)
-    assert gradient.dtype == np.float32
     assert (logits == kept).all()
 
 
@@ -62,7 +62,7 @@ def test_cross_entropy_and_its_gradient_are_those_of_float64(
 def test_a_loss_that_is_no_number_is_not_hidden(value: float) -> None:
     logits = np.zeros((2, 3), np.float32)
     logits[1, 1] = value
-    loss, _ = cross_entropy(logits, np.array([0, 1], np.int32))
+    loss = cross_entropy(logits, np.array([0, 1], np.int32), np.zeros_like(logits))
     assert not np.isfinite(loss)
 
 
@@ -132,8 +132,11 @@ def test_the_loss_is_over_answer_tokens_alone() -> None:
     assert float(simple_loss(network, BATCH, 5)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_never_are_there_more_logits_than_a_piece_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "ROWS", 2)
+@pytest.mark.parametrize(("most", "pieces"), [(2, [2, 2, 2, 2]), (7, [4, 4]), (3, [3, 3, 2])])
+def test_pieces_have_no_more_logits_than_they_may_and_are_alike(
+    most: int, pieces: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "ROWS", most)
     network, seen = tiny.network(), list[tuple[int, ...]]()
 
     def of_piece(logits: mx.array, targets: npt.NDArray[np.int32]) -> mx.array:
@@ -141,7 +144,17 @@ def test_never_are_there_more_logits_than_a_piece_has(monkeypatch: pytest.Monkey
         return plain_loss(logits, targets)
 
     answer_loss_value(network, put_row_head(network), BATCH, of_piece)
-    assert [rows for rows, _ in seen] == [2, 2, 2, 2]
+    assert [rows for rows, _ in seen] == pieces
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_the_host_loss_heeds_what_it_is_multiplied_with(factor: float) -> None:
+    logits = mx.random.normal((5, 7), key=mx.random.key(1))
+    targets = np.arange(5, dtype=np.int32)
+    got, expected = (
+        mx.grad(lambda x, of=of: factor * of(x, targets))(logits) for of in (host_loss, plain_loss)
+    )
+    np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def spread_adapters(network: nn.Module) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import KVCache
 from mlx_lm.models.llama import LlamaModel, Model
@@ -68,6 +69,26 @@ def test_loss_and_gradients_are_the_same_with_the_trunk(
     assert list(trunk.compute(EXAMPLES, 2, place, tmp_path)) == [2, 1]
     assert list(tmp_path.iterdir()) == []
     assert_same(loss_and_gradients(made, trunk, batch), expected, 1e-4)
+
+
+@pytest.mark.parametrize("bits", [None, 4], ids=["plain", "quantized"])
+def test_a_released_trunk_has_no_weights_and_changes_no_step(bits: int | None) -> None:
+    network = tiny.network()
+    if bits is not None:
+        nn.quantize(network, group_size=32, bits=bits)
+    made = engine(network)
+    trunk = Trunk(made.network, 2, tiny.ALONE)
+    list(trunk.compute(EXAMPLES, 2, "memory", Path()))
+    batch = make_batch(EXAMPLES[:2])
+    expected = loss_and_gradients(made, trunk, batch)
+    trunk.release()
+    assert_same(loss_and_gradients(made, trunk, batch), expected, 0.0)
+    layers = made.network.layers
+    below = [array for _, array in tree_flatten([each.parameters() for each in layers[:-2]])]
+    above = [array for _, array in tree_flatten([each.parameters() for each in layers[-2:]])]
+    assert below
+    assert {array.size for array in below} == {0}
+    assert min(array.size for array in above) > 0
 
 
 LONG = [Example(e.id, [*range(1, 11), *e.prompt], e.answer) for e in EXAMPLES]

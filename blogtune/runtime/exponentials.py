@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-PART = 16_384
+PART = 32_768
 # Of erf's approximation; its error is at most 1.5e-7, about that of a float32 near 1.
 ERF_SCALE = 0.3275911
 ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
@@ -131,7 +131,9 @@ def _swiglu_value(gate: mx.array, x: mx.array) -> mx.array:
     ours, theirs = np.asarray(gate).reshape(-1), np.asarray(x).reshape(-1)
     out = np.empty_like(ours)
     for part in _parts(out.size):
-        out[part] = _sigmoid(ours[part]) * ours[part] * theirs[part]
+        silu = _one_and_exponential(ours[part], out[part])
+        np.divide(ours[part], silu, out=silu)
+        silu *= theirs[part]
     return mx.array(out).reshape(gate.shape)
 
 
@@ -141,10 +143,15 @@ def _swiglu_gradients(
     gate, x, given = (np.asarray(array).reshape(-1) for array in (*primals, cotangent))
     to_gate, to_x = np.empty_like(gate), np.empty_like(gate)
     for part in _parts(gate.size):
-        sigmoid = _sigmoid(gate[part])
-        silu = sigmoid * gate[part]
-        to_gate[part] = (sigmoid + silu * (1.0 - sigmoid)) * x[part] * given[part]
-        to_x[part] = silu * given[part]
+        sigmoid = _one_and_exponential(gate[part], np.empty_like(gate[part]))
+        np.reciprocal(sigmoid, out=sigmoid)
+        silu = np.multiply(sigmoid, gate[part], out=to_x[part])
+        slope = np.subtract(1.0, sigmoid, out=to_gate[part])
+        slope *= silu
+        slope += sigmoid
+        slope *= x[part]
+        slope *= given[part]
+        silu *= given[part]
     shape = cotangent.shape
     return mx.array(to_gate).reshape(shape), mx.array(to_x).reshape(shape)
 
@@ -153,10 +160,14 @@ _swiglu: Any = mx.custom_function(_swiglu_value)
 _swiglu.vjp(_swiglu_gradients)
 
 
-def _sigmoid(x: Array) -> Array:
-    # Far below zero the exponential is infinite and the sigmoid 0, as it should be.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.reciprocal(1.0 + np.exp(-x), dtype=np.float32)
+# Far below zero the exponential is infinite and the sigmoid 0, as it should be.
+@np.errstate(over="ignore", invalid="ignore")
+def _one_and_exponential(x: Array, out: Array) -> Array:
+    """1 + exp(-x), in `out`."""
+    np.negative(x, out=out)
+    np.exp(out, out=out)
+    out += 1.0
+    return out
 
 
 def _parts(count: int, size: int = 1) -> Iterator[slice]:

@@ -64,7 +64,7 @@ def main(
     exact: bool,
     rate: float | None,
 ) -> None:
-    given = _given(Path(data), batch, 1 + steps, exact=exact, rate=rate)
+    given = given_to_all(Path(data), batch, 1 + steps, exact=exact, rate=rate)
     contenders = _contenders(steps, peers, stock=stock and not exact, exact=exact)
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(1 if exact else runs):
@@ -84,7 +84,7 @@ def _worth_another(contenders: Sequence[Contender]) -> list[Contender]:
     return [each for each in contenders if each is not slower]
 
 
-def _given(
+def given_to_all(
     data: Path, batch: int, count: int, *, exact: bool, rate: float | None
 ) -> dict[str, Any]:
     """The batches as token numbers, and params.yaml's parameters with rank 8 on q, k and v."""

@@ -96,7 +96,8 @@ def test_a_batch_that_does_not_fit_is_refused_with_what_to_lower(tmp_path: Path,
         used(tmp_path, trunk_cache="off")
     assert caught.match(
         r"^train\.batch_pairs: 2 takes about [\d.]+ [kM]B of memory a step, of 100 kB that are "
-        r"free; lower it \(and raise train\.accumulate_batches\), or lower train\.max_sequence_tokens$"
+        r"free; lower it \(and raise train\.accumulate_batches\), or lower "
+        r"train\.max_sequence_tokens$"
     )
 
 

@@ -24,6 +24,7 @@ train:
   schedule: cosine
   warmup_iterations: 20
   clip_norm: null
+  gradient_checkpointing: false
   trunk_cache: auto
   lora:
     kind: lora

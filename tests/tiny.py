@@ -142,6 +142,7 @@ def train_params(**changes: Any) -> TrainParams:
         "schedule": "cosine",
         "warmup_iterations": 2,
         "clip_norm": None,
+        "gradient_checkpointing": False,
         "trunk_cache": "auto",
     }
     lora.update({key: changes.pop(key) for key in list(changes) if key in lora})

@@ -103,7 +103,8 @@ class Engine:
         self.optimizer.state = tree_unflatten(list(optimizer_state.items()))
 
     def _lean(self) -> Any:
-        return lean(self.network, self.params.lora.layers) if on_cpu() else nullcontext()
+        recompute = self.params.gradient_checkpointing
+        return lean(self.network, self.params.lora.layers, recompute=recompute)
 
     def _start(self, trunk: Trunk | None, batch: Batch) -> Any:
         return trunk.standing_in(batch) if trunk else nullcontext()

@@ -33,6 +33,7 @@ class TrainParams(Section):
     schedule: Literal["constant", "cosine"]
     warmup_iterations: int = Field(ge=0)
     clip_norm: float | None = Field(gt=0.0)
+    gradient_checkpointing: bool
     trunk_cache: Literal["auto", "memory", "disk", "off"]
     lora: LoraParams
 

@@ -148,10 +148,12 @@ def _difference(fast: tuple[float, Any], slow: tuple[float, Any]) -> float:
 def _refuse_too_large(engine: Engine, examples: Sequence[Example], trial: Trial) -> None:
     needed, free = _step_bytes(engine, examples, trial), psutil.virtual_memory().available
     if needed > free:
+        other = ", or set train.gradient_checkpointing: true"
         raise UserError(
             f"train.batch_pairs: {engine.params.batch_pairs} takes about {size_text(needed)} of "
             f"memory a step, of {size_text(free)} that are free; lower it (and raise "
             "train.accumulate_batches), or lower train.max_sequence_tokens"
+            f"{'' if engine.params.gradient_checkpointing else other}"
         )
 
 

@@ -90,14 +90,18 @@ def test_a_trunk_that_does_not_fit_is_refused(
     assert str(caught.value) == f"train.trunk_cache: {said}"
 
 
-def test_a_batch_that_does_not_fit_is_refused_with_what_to_lower(tmp_path: Path, free: Any) -> None:
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_batch_that_does_not_fit_is_refused_with_what_to_lower(
+    tmp_path: Path, free: Any, *, recompute: bool
+) -> None:
     free(memory=100_000)
     with pytest.raises(UserError) as caught:
-        used(tmp_path, trunk_cache="off")
+        used(tmp_path, trunk_cache="off", gradient_checkpointing=recompute)
+    other = "" if recompute else r", or set train\.gradient_checkpointing: true"
     assert caught.match(
         r"^train\.batch_pairs: 2 takes about [\d.]+ [kM]B of memory a step, of 100 kB that are "
         r"free; lower it \(and raise train\.accumulate_batches\), or lower "
-        r"train\.max_sequence_tokens$"
+        rf"train\.max_sequence_tokens{other}$"
     )
 
 

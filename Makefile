@@ -69,10 +69,11 @@ export: .venv/.ready ## the fused model on an Ollama server, and what serving co
 judge-cache: .venv/.ready ## what is kept of the judges' verdicts; PRUNE=1 drops what no judge here made
 	@python -m stages.judge_cache $(if $(PRUNE),--prune)
 
-bench: .venv/.ready .venv-peers/.ready ## side by side with mlx-lm, PEFT and transformers (an hour)
+bench: .venv/.ready .venv-peers/.ready ## side by side with mlx-lm, PEFT and transformers (1.5 hours)
 	dvc repro fetch@base prepare
 	python -m benchmarks.training --exact --rate 1e-4 --steps 20
 	python -m benchmarks.training
+	python -m benchmarks.whole
 	python -m benchmarks.answers
 	dvc repro fuse
 	python -m benchmarks.fused

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from benchmarks.training import BASE, given_to_all
+from benchmarks.training import BASE, MLX_LM, OURS, given_to_all
 from blogtune.layout import markdown_table
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
@@ -24,7 +24,6 @@ from blogtune.training.examples import batches_by_length, make_examples
 
 DATA = Path("data/processed")
 VALIDATION = 64
-OURS, MLX_LM = "this project", "mlx-lm, same BLAS"
 
 
 @click.command(help=__doc__)
@@ -42,7 +41,7 @@ def main(iterations: int, rate: float) -> None:
     given["validation"] = [
         [vars(example) for example in batch.examples] for batch in batches_by_length(examples, 8)
     ]
-    given["v_pairs"] = [pair.model_dump() for pair in pairs]
+    given["validation_pairs"] = [pair.model_dump() for pair in pairs]
     rows = read_records(DATA / "train.jsonl", Pair)
     given["train_pairs"] = [pair.model_dump() for pair in rows]
     found: dict[str, list[dict[str, Any]]] = {OURS: [], MLX_LM: []}

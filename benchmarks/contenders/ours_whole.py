@@ -21,7 +21,8 @@ from blogtune.training.params import TrainParams
 def main() -> None:
     given: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     params, base = TrainParams(**given["params"]), Path(given["model"])
-    pairs, validation = ([Pair(**row) for row in given[f"{name}_pairs"]] for name in ("train", "v"))
+    pairs = [Pair(**row) for row in given["train_pairs"]]
+    validation = [Pair(**row) for row in given["validation_pairs"]]
     runtime = RuntimeParams(dtype="float32", processes=given["processes"])
     command = ["benchmarks.contenders.ours_whole", *sys.argv[1:]]
     with together(runtime, base, command) as group, tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ from blogtune.runtime import host
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, Example, make_batch
 from tests import tiny
+from tests.training.architectures import spread_adapters
 from tests.training.oracle import simple_loss
 
 EXAMPLES = [
@@ -29,9 +30,7 @@ def engine(network: Any | None = None, **changes: Any) -> Engine:
     """An engine whose adapters already say something."""
     params = tiny.train_params(**{"dropout": 0.0, "batch_pairs": 2, **changes})
     made = Engine(network or tiny.network(), params, tiny.ALONE)
-    mx.random.seed(3)
-    weights = [(k, 0.1 * mx.random.normal(v.shape)) for k, v in made.weights().items()]
-    made.network.load_weights(weights, strict=False)
+    spread_adapters(made.network)
     return made
 
 

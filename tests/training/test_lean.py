@@ -16,18 +16,11 @@ from blogtune.training.engine import Engine
 from blogtune.training.examples import Example, make_batch
 from blogtune.training.lean import lean, mlx_rms_norm, mlx_rope
 from tests import tiny
-from tests.training.architectures import NAMES, build
+from tests.training.architectures import NAMES, build, spread_adapters
 from tests.training.oracle import simple_loss
 
 BATCH = make_batch([Example("a", [1, 5, 6, 7], [8, 9, 2]), Example("b", [1, 5, 6], [10, 33, 2])])
 LONG = make_batch([Example(str(n), [1, *range(3, 40)], [*range(50, 90), 2]) for n in range(4)])
-
-
-def spread(network: Any) -> None:
-    """Give the adapters' second matrices, which start at 0, some values."""
-    mx.random.seed(3)
-    weights = tree_flatten(network.trainable_parameters())
-    network.load_weights([(k, 0.1 * mx.random.normal(v.shape)) for k, v in weights], strict=False)
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
@@ -35,7 +28,7 @@ def spread(network: Any) -> None:
 def test_loss_and_gradients_are_those_of_a_plain_trace(name: str, *, recompute: bool) -> None:
     network = build(name)
     Engine(network, tiny.train_params(dropout=0.0), tiny.ALONE).head._goes_through = False
-    spread(network)
+    spread_adapters(network)
 
     def computed(around: Any) -> dict[str, mx.array]:
         def loss(network: Any) -> mx.array:
@@ -118,7 +111,7 @@ def test_a_recomputed_block_drops_again_what_it_dropped(kind: type[Any], dtype: 
     host.use()
     network = tiny.network()
     Engine(network, tiny.train_params(dropout=0.5), tiny.ALONE)
-    spread(network)
+    spread_adapters(network)
     network.set_dtype(dtype)
     network.train()
     block, x = list_of_blocks(network)[-1], mx.random.normal((2, 5, tiny.WIDTH)).astype(dtype)
@@ -150,7 +143,7 @@ def test_two_recomputed_blocks_drop_other_things() -> None:
     host.use()
     network = tiny.network()
     Engine(network, tiny.train_params(dropout=0.5), tiny.ALONE)
-    spread(network)
+    spread_adapters(network)
     network.train()
     block, x = list_of_blocks(network)[-1], mx.random.normal((2, 5, tiny.WIDTH))
     stand_in = module._Recomputed(block)

@@ -21,7 +21,7 @@ from blogtune.training.loss import (
     plain_loss,
 )
 from tests import tiny
-from tests.training.architectures import NAMES, build
+from tests.training.architectures import NAMES, build, spread_adapters
 from tests.training.oracle import full_logits, simple_loss
 
 BATCH = make_batch(
@@ -154,14 +154,5 @@ def test_the_host_loss_heeds_what_it_is_multiplied_with(factor: float) -> None:
     got, expected = (
         mx.grad(lambda x, of=of: factor * of(x, targets))(logits) for of in (host_loss, plain_loss)
     )
+    assert got.dtype == mx.float32
     np.testing.assert_allclose(got, expected, atol=1e-6)
-
-
-def spread_adapters(network: nn.Module) -> None:
-    """Give the adapters' second matrices, which start at 0, some values."""
-    mx.random.seed(3)
-    weights = [
-        (name, 0.1 * mx.random.normal(array.shape))
-        for name, array in tree_flatten(network.trainable_parameters())
-    ]
-    network.load_weights(weights, strict=False)

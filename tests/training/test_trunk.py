@@ -16,7 +16,7 @@ from blogtune.training.examples import Batch, Example, make_batch
 from blogtune.training.plan import use_what_pays
 from blogtune.training.trunk import Place, Trunk, shared_beginning, trunk_bytes
 from tests import tiny
-from tests.training.architectures import NAMES, build
+from tests.training.architectures import NAMES, build, spread_adapters
 
 EXAMPLES = [
     Example("a", [1, 5, 6, 7], [8, 9, 2]),
@@ -33,9 +33,7 @@ BATCHES = [
 def engine(network: Any, **changes: Any) -> Engine:
     """An engine whose adapters already say something."""
     made = Engine(network, tiny.train_params(dropout=0.0, batch_pairs=3, **changes), tiny.ALONE)
-    mx.random.seed(3)
-    weights = [(k, 0.1 * mx.random.normal(v.shape)) for k, v in made.weights().items()]
-    made.network.load_weights(weights, strict=False)
+    spread_adapters(made.network)
     made.network.eval()
     return made
 

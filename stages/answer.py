@@ -8,7 +8,7 @@ import click
 from blogtune.answering.generate import answer_questions
 from blogtune.answering.params import AnswerParams
 from blogtune.models.loading import load_model
-from blogtune.records import Pair, read_records, write_records
+from blogtune.records import Answer, Pair, read_records, write_records
 from blogtune.runtime.device import compute_dtype
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import together
@@ -16,6 +16,8 @@ from stages.command import Run, stage
 
 BASE, ADAPTER, FUSED = Path("models/base"), Path("models/adapter"), Path("models/fused")
 MODELS = {"base": (BASE, None), "finetuned": (BASE, ADAPTER), "fused": (FUSED, None)}
+# The fused model should say what the fine-tuned one said: it is asked how far it would.
+DRAFTS = {"fused": Path("data/answers/finetuned.jsonl")}
 
 
 @click.command()
@@ -29,13 +31,18 @@ def main(run: Run, name: str) -> None:
     weights, adapter = MODELS[name]
     with together(runtime, weights, ["stages.answer", *sys.argv[1:]]) as group:
         model = load_model(weights, compute_dtype(runtime), adapter)
-        answers = answer_questions(model, name, pairs, params, group)
+        answers = answer_questions(model, name, pairs, params, group, _drafts(name))
         if group.rank() == 0:
             write_records(Path(f"data/answers/{name}.jsonl"), answers)
             cut = sum(answer.stop == "length" for answer in answers)
             empty = sum(not answer.answer for answer in answers)
             counts = f"{len(answers)} answers, {cut} cut at the token limit, {empty} empty"
             click.echo(f"{name}: {counts}")
+
+
+def _drafts(name: str) -> dict[str, str]:
+    records = read_records(DRAFTS[name], Answer) if name in DRAFTS else ()
+    return {record.id: record.answer for record in records}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Greedy answers from mlx-lm's continuous batching: sorted by length inside, in order outside."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import mlx.core as mx
@@ -9,6 +9,7 @@ import numpy as np
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
 
+from blogtune.answering.drafts import fitting, follow
 from blogtune.answering.params import AnswerParams
 from blogtune.errors import UserError
 from blogtune.models.chat import Chat, open_chat
@@ -17,7 +18,15 @@ from blogtune.models.prefix import common_beginning
 from blogtune.progress import progress
 from blogtune.records import Answer, Pair
 
+# Place of the prompt, generated tokens without the stop token, and whether it stopped.
+Generated = tuple[int, list[int], bool]
+
 NO_ROW = -1
+# To begin with some answers costs a pass over all weights, however few they are: they wait until
+# this part of a batch is free,
+REFILLED = 4
+# and begin together, so many tokens of their questions at once.
+READ_TOKENS = 2048
 
 
 class Greedy:
@@ -50,10 +59,13 @@ def answer_questions(
     pairs: Sequence[Pair],
     params: AnswerParams,
     group: mx.distributed.Group,
+    drafts: Mapping[str, str] | None = None,
 ) -> list[Answer]:
     """Answer each pair's question; `name` is the model's name in the records.
 
     An answer ends at a stop token of the model ("end") or at `params.max_tokens` ("length").
+    `drafts`, by the pairs' ids, are answers that this model may give too: the more of them it does,
+    the sooner it is done. They change no answer.
     All processes of `group` come here with the same arguments, share the questions and return all.
     """
     if not pairs:
@@ -71,7 +83,8 @@ def answer_questions(
     with shown as bar:
         # Answers end in bursts: of what is left only the mean speed so far tells anything.
         bar.smoothing = 0
-        generated = _generate(model, chat, [prompts[index] for index in mine], params)
+        drafted = [chat.answer((drafts or {}).get(pairs[index].id, ""))[:-1] for index in mine]
+        generated = _generate(model, chat, [prompts[index] for index in mine], drafted, params)
         for row, (place, tokens, ended) in zip(rows, generated, strict=False):
             row[: 2 + len(tokens)] = [mine[place], ended, *tokens]
             bar.update(min(processes, len(pairs) - bar.n))
@@ -96,32 +109,76 @@ def _answer(pair: Pair, name: str, chat: Chat, row: "np.typing.NDArray[np.int32]
 
 
 def _generate(
-    model: LoadedModel, chat: Chat, prompts: Sequence[list[int]], params: AnswerParams
-) -> Iterator[tuple[int, list[int], bool]]:
-    """Yield (place of the prompt, generated tokens without the stop token, whether it stopped)."""
+    model: LoadedModel,
+    chat: Chat,
+    prompts: Sequence[list[int]],
+    drafts: Sequence[list[int]],
+    params: AnswerParams,
+) -> Iterator[Generated]:
+    limit = params.max_tokens
+    begun: list[list[int]] = [[] for _ in prompts]
+    going_on = list(range(len(prompts)))
+    if any(drafts):
+        # With the token behind them they are as long as an answer may be.
+        fitting_drafts = [draft[: limit - 1] for draft in drafts]
+        for place, tokens, stopped in follow(model.network, prompts, fitting_drafts, chat.stops):
+            begun[place] = tokens
+            if stopped or len(tokens) == limit:
+                going_on.remove(place)
+                yield place, tokens, stopped
+    # Read together they are padded to the longest.
+    going_on.sort(key=lambda place: len(prompts[place]) + len(begun[place]))
+    texts = [[*prompts[place], *begun[place]] for place in going_on]
+    left = [limit - len(begun[place]) for place in going_on]
+    for number, tokens, stopped in _continue(model, chat.stops, texts, left, params):
+        place = going_on[number]
+        yield place, [*begun[place], *tokens], stopped
+
+
+def _continue(
+    model: LoadedModel,
+    stops: Sequence[int],
+    texts: Sequence[list[int]],
+    limits: Sequence[int],
+    params: AnswerParams,
+) -> Iterator[Generated]:
+    """What follows each text, so many tokens at most."""
     network = Greedy(model.network)
-    shared = common_beginning(prompts)
+    shared = common_beginning(texts)
+    rest = [text[len(shared) :] for text in texts]
+    size = params.batch_questions
     generator = BatchGenerator(
         cast("nn.Module", network),
-        max_tokens=params.max_tokens,
-        stop_tokens=[[token] for token in chat.stops],
+        stop_tokens=[[token] for token in stops],
         sampler=network.sample,
-        completion_batch_size=params.batch_questions,
+        completion_batch_size=size,
+        prefill_batch_size=size,
     )
     try:
-        rest = [prompt[len(shared) :] for prompt in prompts]
         # Batches copy from the caches that they are given, so that all can name the same.
-        caches = [_read(model.network, shared)] * len(prompts) if shared else None
-        uids = generator.insert(rest, caches=caches) if prompts else []
-        place_of = {uid: place for place, uid in enumerate(uids)}
-        tokens: dict[int, list[int]] = {uid: [] for uid in uids}
-        while responses := generator.next_generated():
-            for response in responses:
+        caches = [_read(model.network, shared)] if shared else None
+        tokens: dict[int, list[int]] = {}
+        places: dict[int, int] = {}
+        begun = 0
+        while begun < len(rest) or tokens:
+            free = size - len(tokens)
+            if REFILLED * free >= size and begun < len(rest):
+                lengths = map(len, rest[begun : begun + free])
+                group = range(begun, begun + fitting(lengths, READ_TOKENS))
+                uids = generator.insert(
+                    [rest[place] for place in group],
+                    [limits[place] for place in group],
+                    caches and caches * len(group),
+                )
+                places.update(zip(uids, group, strict=True))
+                tokens.update((uid, []) for uid in uids)
+                begun = group.stop
+            for response in generator.next_generated():
                 if response.finish_reason != "stop":
                     tokens[response.uid].append(response.token)
                 if response.finish_reason is not None:
                     stopped = response.finish_reason == "stop"
-                    yield place_of[response.uid], tokens.pop(response.uid), stopped
+                    yield places[response.uid], tokens.pop(response.uid), stopped
     finally:
         generator.close()
 

@@ -41,7 +41,10 @@ class RowHead(nn.Module):
         `rows` count in the flattened (batch x length) `inputs`.
         """
         self._rows[:] = [mx.array(rows)]
-        logits = network(mx.array(inputs), cache=cache).astype(mx.float32)
+        try:
+            logits = network(mx.array(inputs), cache=cache).astype(mx.float32)
+        finally:
+            self._rows.clear()
         if logits.ndim == 3:
             logits = logits.reshape(-1, logits.shape[-1])[mx.array(rows)]
         return logits
@@ -61,6 +64,7 @@ class RowHead(nn.Module):
             return entered.hidden
         finally:
             self._ends = False
+            self._rows.clear()
         self._goes_through = False
         return None
 
@@ -90,12 +94,14 @@ class RowHead(nn.Module):
 
 
 def put_row_head(network: Any) -> RowHead:
-    """Wrap the network's output layer; afterwards it returns logits of shape (rows, vocabulary).
+    """Wrap the network's output layer, once; it projects as before where no rows are chosen.
 
     Where the layer has another name, nothing is wrapped, and `logits` takes the rows later.
     """
     for owner, name in ((network, "lm_head"), (network.get("model", {}), "embed_tokens")):
         if name in owner:
+            if isinstance(owner[name], RowHead):
+                return owner[name]
             head = RowHead(owner[name])
             head.freeze()
             setattr(owner, name, head)

@@ -132,6 +132,12 @@ def test_batched_answers_are_those_of_one_by_one(family: Trained) -> None:
         got = [(each.answer, each.stop, each.tokens) for each in answers]
         assert got == expected
     assert "end" in {stop for _, stop, _ in got}
+    # Drafts that agree, that break off, and that are another question's.
+    texts = [answer for answer, *_ in expected]
+    drafted = [*texts[:2], texts[2][:5], texts[0], *texts[4:]]
+    drafts = {pair.id: text for pair, text in zip(QUESTIONS, drafted, strict=True)}
+    answers = answer_questions(model, "fused", QUESTIONS, params, tiny.ALONE, drafts)
+    assert [(each.answer, each.stop, each.tokens) for each in answers] == expected
 
 
 def test_the_fused_model_is_the_adapted_one_and_not_the_base(family: Trained) -> None:

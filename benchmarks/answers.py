@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from blogtune.layout import markdown_table
-from blogtune.runtime.processes import usable_cores
+from blogtune.runtime.cores import usable_cores
 
 OURS, SINGLE = "this project", "mlx-lm, one by one"
 

@@ -23,7 +23,7 @@ from blogtune.doctor import gflops
 from blogtune.layout import markdown_table
 from blogtune.params import read_params
 from blogtune.records import Pair
-from blogtune.runtime.processes import usable_cores
+from blogtune.runtime.cores import usable_cores
 
 BASE = Path("models/base")
 OURS, MLX_LM, STOCK = "this project", "mlx-lm, same BLAS", "mlx-lm, as pip installs it"

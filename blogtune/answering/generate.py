@@ -9,12 +9,13 @@ import numpy as np
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
 
-from blogtune.answering.drafts import fitting, follow
+from blogtune.answering.drafts import follow
 from blogtune.answering.params import AnswerParams
 from blogtune.errors import UserError
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import LoadedModel
 from blogtune.models.prefix import common_beginning
+from blogtune.models.reading import fitting
 from blogtune.progress import progress
 from blogtune.records import Answer, Pair
 

@@ -9,7 +9,6 @@ both would choose the same token.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,8 +18,9 @@ from scipy.special import log_softmax
 
 from blogtune.errors import UserError
 from blogtune.fusing.params import FuseParams
-from blogtune.models.chat import Chat, open_chat
+from blogtune.models.chat import open_chat
 from blogtune.models.loading import LoadedModel, is_quantized, load_model
+from blogtune.models.reading import read_answers
 from blogtune.progress import progress
 from blogtune.records import Pair
 from blogtune.runtime.device import on_cpu
@@ -106,9 +106,13 @@ def compute_in_float32(network: nn.Module) -> None:
 def reading(model: LoadedModel, pairs: Sequence[Pair], params: FuseParams) -> Reading:
     """As `read`, of a model that is loaded."""
     chat = open_chat(model.tokenizer)
-    shown = progress(pairs[: params.parity_pairs], desc="parity", unit="pairs")
-    logits = [_logits(model.network, chat, pair) for pair in shown]
-    return Reading(logits, is_quantized(model.network))
+    chosen = pairs[: params.parity_pairs]
+    prompts = [chat.prompt(pair.question) for pair in chosen]
+    answers = [chat.answer(pair.answer)[:-1] for pair in chosen]
+    read = read_answers(model.network, prompts, answers)
+    shown = progress(read, desc="parity", unit="pairs", total=len(chosen))
+    logits = {place: np.asarray(expected) for place, expected in shown}
+    return Reading([logits[place] for place in range(len(chosen))], is_quantized(model.network))
 
 
 def compare(adapted: Reading, fused: Reading) -> Parity:
@@ -130,9 +134,3 @@ def compare(adapted: Reading, fused: Reading) -> Parity:
         max_kl=float(divergence.max()),
         quantized=fused.quantized,
     )
-
-
-def _logits(network: Any, chat: Chat, pair: Pair) -> npt.NDArray[np.float32]:
-    prompt, answer = chat.prompt(pair.question), chat.answer(pair.answer)
-    logits = network(mx.array([[*prompt, *answer[:-1]]]))[0, len(prompt) - 1 :]
-    return np.asarray(logits.astype(mx.float32))

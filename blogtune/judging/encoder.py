@@ -6,7 +6,9 @@ scaled to length 1 (Reimers and Gurevych 2019, arXiv 1908.10084).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +21,13 @@ from tokenizers import Tokenizer
 from blogtune.errors import UserError
 from blogtune.progress import progress
 from blogtune.runtime import exponentials
+from blogtune.runtime.cores import blas_threads, keep_freed_memory, usable_cores
 from blogtune.runtime.device import on_cpu
 
-BATCH = 32
+# Texts at once: few, so that what is computed of them stays in the processor's cache.
+BATCH = 8
+# Threads at most: each holds what it computes.
+MOST = 4
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,9 @@ class Encoder:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.limit)
         self.weights = _load_weights(folder)
+        # Threads may share what is computed, and nothing that is not.
+        mx.eval(self.weights)
+        keep_freed_memory()
         self.gelu = exponentials.gelu if on_cpu() else nn.gelu
         self.attention = exponentials.attention if on_cpu() else exponentials.mlx_attention
 
@@ -58,11 +67,12 @@ class Encoder:
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
         width = self.weights["embeddings.word_embeddings.weight"].shape[1]
         vectors = np.zeros((len(tokens), width))
-        with progress(desc="embed", unit="texts", total=len(order)) as bar:
-            for start in range(0, len(order), BATCH):
-                chosen = order[start : start + BATCH]
-                vectors[chosen] = self._vectors([tokens[index] for index in chosen])
-                bar.update(len(chosen))
+        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        with progress(desc="embed", unit="texts", total=len(order)) as bar, _workers() as pool:
+            embedded = pool.map(self._vectors, [[tokens[i] for i in batch] for batch in batches])
+            for batch, found in zip(batches, embedded, strict=True):
+                vectors[batch] = found
+                bar.update(len(batch))
         return Embedded(vectors, truncated)
 
     def _vectors(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float64]:
@@ -118,6 +128,17 @@ class Encoder:
     def _norm(self, name: str, x: mx.array) -> mx.array:
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
         return mx.fast.layer_norm(x, weight, bias, self.epsilon)
+
+
+@contextmanager
+def _workers() -> Generator[ThreadPoolExecutor]:
+    """Threads that take a batch each, so that all cores compute; on a GPU one.
+
+    Within a batch only the matrix products would be shared out.
+    """
+    count = min(MOST, usable_cores()) if on_cpu() else 1
+    with blas_threads(1), ThreadPoolExecutor(count) as pool:
+        yield pool
 
 
 def _load_weights(folder: Path) -> dict[str, mx.array]:

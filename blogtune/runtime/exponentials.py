@@ -119,11 +119,15 @@ def gelu(x: mx.array) -> mx.array:
     out = np.empty_like(values)
     for part in _parts(values.size):
         ours = values[part]
-        distance = np.abs(ours) * np.float32(0.5**0.5)
+        far = np.abs(ours)
+        distance = far * np.float32(0.5**0.5)
         t = np.reciprocal(1.0 + np.float32(ERF_SCALE) * distance)
-        series = np.polyval(np.array([*ERF, 0.0], np.float32), t)
-        beyond = 0.5 * series * np.exp(-distance * distance)
-        out[part] = ours * np.where(ours > 0.0, 1.0 - beyond, beyond)
+        beyond = np.polyval(np.array([*ERF, 0.0], np.float32), t)
+        beyond *= np.exp(-distance * distance)
+        # Twice the share beyond x, on the side where it lies.
+        beyond *= far
+        beyond *= 0.5
+        np.subtract(np.maximum(ours, 0.0), beyond, out=out[part])
     return mx.array(out).reshape(x.shape)
 
 

@@ -5,7 +5,6 @@ numbers, for float32; every other type, and what they do not know, goes to the o
 Nothing of a network's structure is written a second time, and neither Metal nor CUDA comes here.
 """
 
-import ctypes
 import sys
 from typing import Any, cast
 
@@ -15,14 +14,14 @@ from mlx import nn
 from mlx_lm.models.activations import swiglu as mlx_swiglu
 
 from blogtune.runtime import exponentials
+from blogtune.runtime.cores import keep_freed_memory
 
 LEVELS = 1 << 16
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def use() -> None:
     """Put the functions in place in all of mlx-lm's models imported so far; twice does nothing."""
-    _keep_freed_memory()
+    keep_freed_memory()
     mx.fast.scaled_dot_product_attention = exponentials.attention
     setattr(nn.Dropout, "__call__", dropout)  # noqa: B010 - it is no method to the type checker
     for name, module in list(sys.modules.items()):
@@ -49,15 +48,3 @@ def dropout(layer: Any, x: mx.array) -> mx.array:
     numbers = np.random.SFC64(seed).random_raw(-(-x.size // 4)).view(np.uint16)
     factors = (numbers[: x.size] < kept) * np.float32(LEVELS / kept)
     return x * mx.array(factors).reshape(x.shape).astype(x.dtype)
-
-
-def _keep_freed_memory() -> None:
-    """Have malloc keep what is freed: every step asks for the same gigabytes again.
-
-    From the system they come page by page: a fifth of a step's time. Only glibc knows these
-    settings (malloc.h); elsewhere nothing happens.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and sys.platform == "linux":
-        for setting, value in ((M_TRIM_THRESHOLD, -1), (M_MMAP_MAX, 0), (M_ARENA_MAX, 1)):
-            mallopt(setting, value)

@@ -6,7 +6,6 @@ They are joined by MLX's ring over loopback. Processes on several machines are t
 as `mlx.launch` reads it, which starts them; under it the group is the one that it made.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -28,7 +27,8 @@ import psutil
 from mlx.utils import tree_map
 
 from blogtune.errors import UserError
-from blogtune.runtime import DONE, blas, device
+from blogtune.runtime import DONE, device
+from blogtune.runtime.cores import set_blas_threads, usable_cores
 from blogtune.runtime.params import RuntimeParams
 
 MOST = 4
@@ -49,13 +49,6 @@ def how_many(params: RuntimeParams, model: Path) -> int:
     return max(1, min(MOST, usable_cores(), fit))
 
 
-def usable_cores() -> int:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @contextmanager
 def together(
     params: RuntimeParams, model: Path, command: Sequence[str]
@@ -73,7 +66,8 @@ def together(
     if isinstance(params.processes, str) and params.processes != "auto":
         _launch(Path(params.processes), command)
     count = how_many(params, model)
-    _limit_threads(max(1, usable_cores() // count))
+    if "OPENBLAS_NUM_THREADS" not in os.environ:
+        set_blas_threads(max(1, usable_cores() // count))
     if count == 1:
         yield mx.distributed.init(strict=False)
         return
@@ -202,11 +196,3 @@ def _leave_stopping_to_the_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _limit_threads(count: int) -> None:
-    if "OPENBLAS_NUM_THREADS" in os.environ or not blas.LIBRARY.exists():
-        return
-    set_threads = getattr(ctypes.CDLL(str(blas.LIBRARY)), "scipy_openblas_set_num_threads", None)
-    if set_threads is not None:
-        set_threads(count)

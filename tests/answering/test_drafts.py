@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blogtune.answering import drafts as drafting
 from blogtune.answering import generate
 from blogtune.answering.params import AnswerParams
+from blogtune.models import reading
 from blogtune.models.loading import LoadedModel, load_model
 from tests import tiny
 
@@ -67,7 +67,7 @@ def test_answers_are_those_without_drafts(
     limit: int,
     tokens: int,
 ) -> None:
-    monkeypatch.setattr(drafting, "TOKENS", tokens)
+    monkeypatch.setattr(reading, "TOKENS", tokens)
     assert answers(taught, drafts, limit) == without[limit]
 
 
@@ -110,20 +110,3 @@ def test_the_network_is_left_as_it_was(taught: LoadedModel) -> None:
     before = taught.network(tokens)
     answers(taught, {QUESTIONS[0].id: "Eight."})
     assert mx.array_equal(taught.network(tokens), before)
-
-
-@pytest.mark.parametrize(
-    ("lengths", "tokens", "count"),
-    [
-        ([], 10, 0),
-        ([50], 10, 1),
-        ([3, 3, 3], 9, 3),
-        ([3, 3, 3], 8, 2),
-        ([2, 6, 3], 12, 2),
-        ([2, 6, 3], 18, 3),
-    ],
-)
-def test_as_many_fit_as_padded_have_so_many_tokens(
-    lengths: list[int], tokens: int, count: int
-) -> None:
-    assert drafting.fitting(lengths, tokens) == count

@@ -11,8 +11,9 @@ import pytest
 
 from blogtune.errors import UserError
 from blogtune.runtime import device
+from blogtune.runtime.cores import usable_cores
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import how_many, together, usable_cores
+from blogtune.runtime.processes import how_many, together
 
 PROGRAM = """
 import os, sys, time

@@ -12,6 +12,8 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from blogtune.runtime.gradients import with_gradient
+
 PART = 32_768
 # Of erf's approximation; its error is at most 1.5e-7, about that of a float32 near 1.
 ERF_SCALE = 0.3275911
@@ -61,9 +63,8 @@ def attention(
         to_keys = scores.swapaxes(-1, -2) @ grouped(queries)
         return to_queries, to_keys, weights.swapaxes(-1, -2) @ given
 
-    function: Any = mx.custom_function(value)
-    function.vjp(gradients)
-    return function(queries, keys, values)
+    attended: mx.array = with_gradient(value, gradients)(queries, keys, values)
+    return attended
 
 
 def _bias(mask: mx.array | str | None, length: int, known: int) -> Array | None:
@@ -160,8 +161,7 @@ def _swiglu_gradients(
     return mx.array(to_gate).reshape(shape), mx.array(to_x).reshape(shape)
 
 
-_swiglu: Any = mx.custom_function(_swiglu_value)
-_swiglu.vjp(_swiglu_gradients)
+_swiglu = with_gradient(_swiglu_value, _swiglu_gradients)
 
 
 # Far below zero the exponential is infinite and the sigmoid 0, as it should be.

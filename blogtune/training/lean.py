@@ -14,9 +14,10 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten, tree_map, tree_unflatten
+from mlx.utils import tree_flatten, tree_unflatten
 
 from blogtune.runtime.device import on_cpu
+from blogtune.runtime.gradients import with_gradient
 from blogtune.training.blocks import StandIn, exchanged, list_of_blocks
 
 mlx_rope, mlx_rms_norm = mx.fast.rope, mx.fast.rms_norm
@@ -35,7 +36,10 @@ def lean(network: Any, adapted: int, *, recompute: bool) -> Generator[None]:
         with exchanged(blocks, places if recompute else range(0), _RecomputedLater):
             yield
         return
-    network.update(tree_map(_cut, network.trainable_parameters()))
+    for place in places:
+        trained = dict(tree_flatten(blocks[place].trainable_parameters()))
+        cut = _cut(*trained.values())
+        blocks[place].update(tree_unflatten(list(zip(trained, cut, strict=True))))
     mx.fast.rope, mx.fast.rms_norm = _rope, _rms_norm
     try:
         with exchanged(blocks, places, _Recomputed if recompute else _Cut):
@@ -49,7 +53,7 @@ class _Cut(StandIn):
 
     def __call__(self, x: mx.array, *others: Any, **named: Any) -> mx.array:
         out = self.block(x, *others, **named)
-        return _cut(out) if isinstance(out, mx.array) else out
+        return _cut(out)[0] if isinstance(out, mx.array) else out
 
 
 class _Recomputed(StandIn):
@@ -78,7 +82,7 @@ class _Recomputed(StandIn):
         def gradients(given: Any, cotangent: mx.array, _: mx.array) -> list[mx.array]:
             return [_copied(each) for each in mx.vjp(block, list(given), [cotangent])[1]]
 
-        return _with_gradient(value, gradients)
+        return with_gradient(value, gradients)
 
 
 class _RecomputedLater(_Recomputed):
@@ -93,16 +97,16 @@ def _drawn() -> int:
     return int(np.asarray(mx.random.randint(0, 1 << 31, (), mx.uint32)))
 
 
-def _same(x: mx.array) -> mx.array:
-    return x
+def _same(*x: mx.array) -> list[mx.array]:
+    return list(x)
 
 
-def _gradient(_: mx.array, cotangent: mx.array, __: mx.array) -> mx.array:
-    return _copied(cotangent)
+def _gradients(_: Any, cotangents: list[mx.array], __: Any) -> list[mx.array]:
+    mx.eval(cotangents)
+    return [_copied(each) for each in cotangents]
 
 
-_cut: Any = mx.custom_function(_same)
-_cut.vjp(_gradient)
+_cut = with_gradient(_same, _gradients)
 
 
 def _copied(x: mx.array) -> mx.array:
@@ -118,7 +122,7 @@ def _rope(x: mx.array, dims: int, *, scale: float, **settings: Any) -> mx.array:
     def turned_back(_: mx.array, cotangent: mx.array, __: mx.array) -> mx.array:
         return mlx_rope(cotangent, dims, scale=-scale, **settings)
 
-    return _with_gradient(turned, turned_back)(x)
+    return with_gradient(turned, turned_back)(x)
 
 
 def _rms_norm(x: mx.array, weight: mx.array | None, eps: float, **others: Any) -> mx.array:
@@ -133,10 +137,4 @@ def _rms_norm(x: mx.array, weight: mx.array | None, eps: float, **others: Any) -
     def gradient(x: mx.array, cotangent: mx.array, _: mx.array) -> mx.array:
         return mx.vjp(norm, [x], [cotangent])[1][0]
 
-    return _with_gradient(normed, gradient)(x)
-
-
-def _with_gradient(function: Callable[..., mx.array], gradient: Callable[..., Any]) -> Any:
-    made: Any = mx.custom_function(function)
-    made.vjp(gradient)
-    return made
+    return with_gradient(normed, gradient)(x)

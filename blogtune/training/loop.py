@@ -9,6 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_flatten
 
 from blogtune.errors import UserError
 from blogtune.models.chat import open_chat
@@ -33,6 +34,8 @@ from blogtune.training.schedule import learning_rate
 # A recent training loss this many times the base model's validation loss is divergence.
 DIVERGED = 1.5
 RECENT = 10
+# What a training computes stands in these folders.
+PACKAGE, SOURCES = Path(__file__).parents[1], ("models", "runtime", "training")
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def train(
     engine = Engine(model.network, params, group)
     # Refused before the model's files are read and hashed.
     padding = padding_share(examples, params.batch_pairs)
-    store = _open(model.folder, [*examples, *validation], params, checkpoints, group)
+    store = _open(model.folder, engine, [*examples, *validation], checkpoints)
     run = Training(engine.keys, engine.trainable, cut + validation_cut, padding, store)
     try:
         saved = _saved(store, group)
@@ -133,21 +136,19 @@ def _choose(pairs: Sequence[Pair], params: TrainParams) -> Sequence[Pair]:
 
 
 def _open(
-    model: Path,
-    examples: Sequence[Example],
-    params: TrainParams,
-    root: Path,
-    group: mx.distributed.Group,
+    model: Path, engine: Engine, examples: Sequence[Example], root: Path
 ) -> Checkpoints | None:
     """The first process's checkpoints; it also says which others lie there unused."""
-    if group.rank() > 0:
+    if engine.group.rank() > 0:
         return None
-    settings = f"{params.model_dump_json()} {group.size()}"
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    parameters: dict[str, mx.array] = dict(tree_flatten(engine.network.parameters()))
+    types = sorted({str(array.dtype) for array in parameters.values()})
+    settings = f"{engine.params.model_dump_json()} {engine.group.size()} {types}"
+    sources = sorted(file for folder in SOURCES for file in (PACKAGE / folder).glob("*.py"))
     marks = fingerprint(model, examples, settings, sources)
     for line in others(root, marks):
         say(line)
-    return open_checkpoints(root, marks, params.keep_checkpoints)
+    return open_checkpoints(root, marks, engine.params.keep_checkpoints)
 
 
 def _saved(store: Checkpoints | None, group: mx.distributed.Group) -> State | None:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blogtune.models.head import RowHead
+from blogtune.runtime.gradients import with_gradient
 from blogtune.training.blocks import exchanged, list_of_blocks
 from blogtune.training.examples import Batch
 
@@ -89,9 +90,8 @@ def host_loss(logits: mx.array, targets: Integers) -> mx.array:
         gradient = gradients.pop()
         return gradient if cotangent.item() == 1.0 else gradient * cotangent
 
-    function: Any = mx.custom_function(value)
-    function.vjp(backward)
-    return function(logits.astype(mx.float32))
+    loss: mx.array = with_gradient(value, backward)(logits.astype(mx.float32))
+    return loss
 
 
 # The loop tells of a loss that is no number, in one line.

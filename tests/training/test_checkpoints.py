@@ -68,10 +68,10 @@ Run = Callable[..., Training]
 
 @pytest.fixture
 def run(taught_folder: Path, tmp_path: Path) -> Run:
-    def run(folder: str = "run", **changes: Any) -> Training:
+    def run(folder: str = "run", dtype: mx.Dtype = mx.float32, **changes: Any) -> Training:
         params = tiny.train_params(**{**PARAMS, **changes})
         where = tmp_path / folder
-        model = load_model(taught_folder, mx.float32)
+        model = load_model(taught_folder, dtype)
         # It forgets the facts from step to step, so the best adapter is an early one.
         result = train(model, PAIRS, tiny.facts(), params, where / "checkpoints", tiny.ALONE)
         write_results(result, params, where / "adapter", where, where)
@@ -116,6 +116,18 @@ def test_a_training_that_fell_over_goes_on_to_the_same_bytes(
     result = run("stopped")
     assert results(tmp_path / "stopped") == results(tmp_path / "whole")
     assert result.best != result.curve[-1]
+
+
+def test_computing_in_another_type_starts_again(
+    run: Run, stop: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop(6, MemoryError)
+    with pytest.raises(MemoryError):
+        run()
+    run(dtype=mx.bfloat16)
+    assert "going on" not in capsys.readouterr().err
+    run()
+    assert "going on from iteration 4" in capsys.readouterr().err
 
 
 def test_ctrl_c_saves_the_last_iteration_and_says_so(

@@ -116,6 +116,7 @@ def _generate(
     drafts: Sequence[list[int]],
     params: AnswerParams,
 ) -> Iterator[Generated]:
+    """Answer each prompt: as far as the model goes along with a draft in one pass, then on."""
     limit = params.max_tokens
     begun: list[list[int]] = [[] for _ in prompts]
     going_on = list(range(len(prompts)))

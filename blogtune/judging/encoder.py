@@ -6,7 +6,7 @@ scaled to length 1 (Reimers and Gurevych 2019, arXiv 1908.10084).
 """
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from blogtune.runtime import exponentials
 from blogtune.runtime.cores import blas_threads, keep_freed_memory, usable_cores
 from blogtune.runtime.device import on_cpu
 
+Vectors = npt.NDArray[np.float64]
 # Texts at once: few, so that what is computed of them stays in the processor's cache.
 BATCH = 8
 # Threads at most: each holds what it computes.
@@ -34,7 +35,7 @@ MOST = 4
 class Embedded:
     """Unit vectors (texts x width), and which texts were longer than the encoder reads."""
 
-    vectors: npt.NDArray[np.float64]
+    vectors: Vectors
     truncated: npt.NDArray[np.bool_]
 
 
@@ -68,14 +69,14 @@ class Encoder:
         width = self.weights["embeddings.word_embeddings.weight"].shape[1]
         vectors = np.zeros((len(tokens), width))
         batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-        with progress(desc="embed", unit="texts", total=len(order)) as bar, _workers() as pool:
-            embedded = pool.map(self._vectors, [[tokens[i] for i in batch] for batch in batches])
+        with progress(desc="embed", unit="texts", total=len(order)) as bar, _mapping() as mapped:
+            embedded = mapped(self._vectors, [[tokens[i] for i in batch] for batch in batches])
             for batch, found in zip(batches, embedded, strict=True):
                 vectors[batch] = found
                 bar.update(len(batch))
         return Embedded(vectors, truncated)
 
-    def _vectors(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float64]:
+    def _vectors(self, tokens: Sequence[Sequence[int]]) -> Vectors:
         length = max(map(len, tokens))
         ids = np.zeros((len(tokens), length), np.int32)
         mask = np.zeros((len(tokens), length), np.float32)
@@ -131,14 +132,16 @@ class Encoder:
 
 
 @contextmanager
-def _workers() -> Generator[ThreadPoolExecutor]:
-    """Threads that take a batch each, so that all cores compute; on a GPU one.
+def _mapping() -> Generator[Callable[..., Iterable[Vectors]]]:
+    """A `map` whose calls all cores share: within one only its matrix products would be.
 
-    Within a batch only the matrix products would be shared out.
+    On a GPU the built-in one.
     """
-    count = min(MOST, usable_cores()) if on_cpu() else 1
-    with blas_threads(1), ThreadPoolExecutor(count) as pool:
-        yield pool
+    if not on_cpu():
+        yield map
+        return
+    with blas_threads(1), ThreadPoolExecutor(min(MOST, usable_cores())) as pool:
+        yield pool.map
 
 
 def _load_weights(folder: Path) -> dict[str, mx.array]:

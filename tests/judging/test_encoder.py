@@ -49,6 +49,12 @@ def test_a_text_has_one_vector_in_whatever_company(encoder: Encoder) -> None:
         np.testing.assert_allclose(together[texts.index(text)], alone, atol=1e-6)
 
 
+def test_the_same_texts_give_the_same_bytes(encoder: Encoder) -> None:
+    texts = [f"{'word ' * (row % 40)}{row}" for row in range(150)]
+    first, *others = (encoder.embed(texts).vectors.tobytes() for _ in range(3))
+    assert all(other == first for other in others)
+
+
 @pytest.mark.parametrize(
     ("words", "truncated"),
     [

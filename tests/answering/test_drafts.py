@@ -1,18 +1,17 @@
 """Drafts change no answer, whatever they say, and save what they were made to save."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blogtune.answering import generate
 from blogtune.answering.params import AnswerParams
 from blogtune.models import reading
-from blogtune.models.loading import LoadedModel, load_model
+from blogtune.models.loading import LoadedModel
 from tests import tiny
 
 QUESTIONS = [
@@ -29,11 +28,6 @@ TEXTS = st.one_of(
         st.sampled_from(["", ".", " of", "<|im_end|>", " When all of its steps are done." * 3]),
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def taught(taught_folder: Path) -> LoadedModel:
-    return load_model(taught_folder, mx.float32)
 
 
 def answers(
@@ -53,7 +47,7 @@ def own(found: list[tuple[str, str, str, int]]) -> dict[str, str]:
     return {name: answer for name, answer, *_ in found}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(max_examples=60)
 @given(
     drafts=st.dictionaries(st.sampled_from([pair.id for pair in QUESTIONS]), TEXTS),
     limit=st.integers(1, LONGEST),
@@ -62,13 +56,13 @@ def own(found: list[tuple[str, str, str, int]]) -> dict[str, str]:
 def test_answers_are_those_without_drafts(
     taught: LoadedModel,
     without: dict[int, list[tuple[str, str, str, int]]],
-    monkeypatch: pytest.MonkeyPatch,
     drafts: dict[str, str],
     limit: int,
     tokens: int,
 ) -> None:
-    monkeypatch.setattr(reading, "TOKENS", tokens)
-    assert answers(taught, drafts, limit) == without[limit]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "TOKENS", tokens)
+        assert answers(taught, drafts, limit) == without[limit]
 
 
 def counted(model: LoadedModel, drafts: Mapping[str, str], max_tokens: int) -> int:

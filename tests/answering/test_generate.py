@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import mlx.core as mx
 import pytest
 
@@ -7,7 +5,7 @@ from blogtune.answering.generate import answer_questions
 from blogtune.answering.params import AnswerParams
 from blogtune.errors import UserError
 from blogtune.models.chat import open_chat
-from blogtune.models.loading import LoadedModel, load_model
+from blogtune.models.loading import LoadedModel
 from blogtune.records import Pair
 from tests import tiny
 
@@ -16,11 +14,6 @@ QUESTIONS = [
     *tiny.facts(),
     *(tiny.pair(f"n{row}", f"Tell {'again ' * row}of {row}!", "-", "p") for row in range(12)),
 ]
-
-
-@pytest.fixture(scope="module")
-def taught(taught_folder: Path) -> LoadedModel:
-    return load_model(taught_folder, mx.float32)
 
 
 def params(max_tokens: int = 40, batch: int = 4) -> AnswerParams:

@@ -18,7 +18,9 @@ ANSWERS = [[20, 21, 22], [], [23], [24] * 9]
 
 @pytest.mark.parametrize("tokens", [1, 20, 1024])
 @pytest.mark.parametrize(
-    "prompts", [PROMPTS, [p[1:] for p in PROMPTS[:1]] * 4, [[1], [2], [3], [4]]]
+    "prompts",
+    [PROMPTS, PROMPTS[:1] * 4, [[8, 7, 5]] * 4, [[1], [2, 3], [3], [4]]],
+    ids=["a shared beginning", "all the same", "all the same, shorter", "nothing in common"],
 )
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "apart"])
 def test_each_text_has_its_own_logits(

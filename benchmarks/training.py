@@ -47,13 +47,14 @@ class Contender:
 @click.option("--data", default="data/processed/train.jsonl", help="Pairs to train on.")
 @click.option("--batch", default=8, show_default=True, help="Pairs in a step.")
 @click.option(
-    "--steps", default=3, show_default=True, help="Steps in a run, the first not counted."
+    "--steps", default=8, show_default=True, help="Steps in a run, the first not counted."
 )
 @click.option("--runs", default=5, show_default=True, help="Runs of each contender, in turn.")
 @click.option("--stock/--no-stock", default=True, help="Also mlx-lm with its own BLAS: slow.")
 @click.option("--peers", default=".venv-peers/bin/python", help="The Python that has PEFT.")
-@click.option("--exact", is_flag=True, help="Without dropout, one run: are the losses the same?")
+@click.option("--exact", is_flag=True, help="One run: are the losses the same?")
 @click.option("--rate", type=float, help="Learning rate; else that of params.yaml.")
+@click.option("--dropout", default=0.0, show_default=True, help="Share that the adapters drop.")
 def main(
     data: str,
     batch: int,
@@ -63,8 +64,9 @@ def main(
     peers: str,
     exact: bool,
     rate: float | None,
+    dropout: float,
 ) -> None:
-    given = given_to_all(Path(data), batch, 1 + steps, exact=exact, rate=rate)
+    given = given_to_all(Path(data), batch, 1 + steps, dropout=dropout, rate=rate, exact=exact)
     contenders = _contenders(steps, peers, stock=stock and not exact, exact=exact)
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(1 if exact else runs):
@@ -85,7 +87,7 @@ def _worth_another(contenders: Sequence[Contender]) -> list[Contender]:
 
 
 def given_to_all(
-    data: Path, batch: int, count: int, *, exact: bool, rate: float | None
+    data: Path, batch: int, count: int, *, dropout: float, rate: float | None, exact: bool = False
 ) -> dict[str, Any]:
     """The batches as token numbers, and params.yaml's parameters with rank 8 on q, k and v."""
     from blogtune.models.chat import open_chat
@@ -94,7 +96,7 @@ def given_to_all(
     from blogtune.training.params import TrainParams
 
     params = read_params("train", TrainParams)
-    lora = {"targets": "qkv", "rank": 8, "dropout": 0.0 if exact else 0.05}
+    lora = {"targets": "qkv", "rank": 8, "dropout": dropout}
     changes = {"batch_pairs": batch, "lora": params.lora.model_copy(update=lora)}
     if rate is not None:
         changes["learning_rate"] = rate

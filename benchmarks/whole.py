@@ -30,7 +30,7 @@ VALIDATION = 64
 @click.option("--iterations", default=300, show_default=True, help="Steps of each training.")
 @click.option("--rate", default=4e-4, show_default=True, help="Learning rate.")
 def main(iterations: int, rate: float) -> None:
-    given = given_to_all(DATA / "train.jsonl", 8, iterations, exact=False, rate=rate)
+    given = given_to_all(DATA / "train.jsonl", 8, iterations, dropout=0.0, rate=rate)
     changes = {"iterations": iterations, "schedule": "constant", "warmup_iterations": 0}
     # mlx-lm's loss would count a padding token behind each answer.
     given["exact"] = True

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from blogtune.runtime.gradients import with_gradient
 
 PART = 32_768
+# What keeps a position from being attended to.
+NEVER = float(np.finfo(np.float32).min)
 # Of erf's approximation; its error is at most 1.5e-7, about that of a float32 near 1.
 ERF_SCALE = 0.3275911
 ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
@@ -72,9 +74,9 @@ def _bias(mask: mx.array | str | None, length: int, known: int) -> Array | None:
     if mask is None:
         return None
     if isinstance(mask, str):
-        mask = mx.arange(known - length, known)[:, None] >= mx.arange(known)
+        return np.triu(np.full((length, known), NEVER, np.float32), known - length + 1)
     if mask.dtype == mx.bool_:
-        mask = mx.where(mask, 0.0, mx.finfo(mx.float32).min)
+        mask = mx.where(mask, 0.0, NEVER)
     return np.asarray(mask.astype(mx.float32))
 
 
@@ -133,6 +135,8 @@ def gelu(x: mx.array) -> mx.array:
 
 
 def _swiglu_value(gate: mx.array, x: mx.array) -> mx.array:
+    # Together: each time MLX is asked for a value costs two changes of thread.
+    mx.eval(gate, x)
     ours, theirs = np.asarray(gate).reshape(-1), np.asarray(x).reshape(-1)
     out = np.empty_like(ours)
     for part in _parts(out.size):

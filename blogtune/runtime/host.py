@@ -10,20 +10,26 @@ from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
-from mlx import nn
+from mlx import nn, optimizers
 from mlx_lm.models.activations import swiglu as mlx_swiglu
+from mlx_lm.tuner.lora import LoRALinear
 
 from blogtune.runtime import exponentials
-from blogtune.runtime.cores import keep_freed_memory
+from blogtune.runtime.cores import keep_freed_memory, work_in_turn
 
 LEVELS = 1 << 16
+mlx_lora, mlx_adam = LoRALinear.__call__, optimizers.Adam.apply_single
 
 
 def use() -> None:
     """Put the functions in place in all of mlx-lm's models imported so far; twice does nothing."""
     keep_freed_memory()
+    work_in_turn()
     mx.fast.scaled_dot_product_attention = exponentials.attention
-    setattr(nn.Dropout, "__call__", dropout)  # noqa: B010 - it is no method to the type checker
+    # No methods to the type checker.
+    setattr(nn.Dropout, "__call__", dropout)  # noqa: B010
+    setattr(LoRALinear, "__call__", lora)  # noqa: B010
+    setattr(optimizers.Adam, "apply_single", adam)  # noqa: B010
     for name, module in list(sys.modules.items()):
         if name.startswith("mlx_lm.models.") and getattr(module, "swiglu", None) is mlx_swiglu:
             vars(module)["swiglu"] = swiglu
@@ -48,3 +54,28 @@ def dropout(layer: Any, x: mx.array) -> mx.array:
     numbers = np.random.SFC64(seed).random_raw(-(-x.size // 4)).view(np.uint16)
     factors = (numbers[: x.size] < kept) * np.float32(LEVELS / kept)
     return x * mx.array(factors).reshape(x.shape).astype(x.dtype)
+
+
+def lora(layer: Any, x: mx.array) -> mx.array:
+    """As mlx-lm's; the scale meets the few numbers of the rank, and the sum is made in place."""
+    y = layer.linear(x)
+    if y.dtype != mx.float32 or layer.lora_a.dtype != mx.float32:
+        return mlx_lora(layer, x)
+    narrow = layer.dropout(x) @ layer.lora_a
+    return mx.addmm(y, narrow * layer.scale, layer.lora_b)
+
+
+def adam(
+    optimizer: Any, gradient: mx.array, parameter: mx.array, state: dict[str, mx.array]
+) -> mx.array:
+    """As MLX's (Kingma and Ba 2015, arXiv 1412.6980), whose ten arrays here stay in the cache."""
+    types = {gradient.dtype, parameter.dtype}
+    if types != {mx.float32} or optimizer.bias_correction:
+        return mlx_adam(optimizer, gradient, parameter, state)
+    first, second = optimizer.betas
+    given, mean, square = (np.asarray(array) for array in (gradient, state["m"], state["v"]))
+    mean = first * mean + (1 - first) * given
+    square = second * square + (1 - second) * np.square(given)
+    state["m"], state["v"] = mx.array(mean), mx.array(square)
+    rate = np.asarray(optimizer.learning_rate)
+    return mx.array(np.asarray(parameter) - rate * mean / (np.sqrt(square) + optimizer.eps))

@@ -24,7 +24,7 @@ from typing import IO, Any, NoReturn
 import mlx.core as mx
 import numpy as np
 import psutil
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map_with_path
 
 from blogtune.errors import UserError
 from blogtune.runtime import DONE, device
@@ -88,12 +88,20 @@ def together(
 
 
 def total(values: Any, group: mx.distributed.Group) -> Any:
-    """The sum over all processes of each array in a tree."""
+    """The sum over all processes of each array in a tree; all are sent as one."""
+    if group.size() == 1:
+        return values
+    named: Any = tree_flatten(values)
+    arrays: dict[str, mx.array] = dict(sorted(named))
+    several = mx.concatenate([array.reshape(-1) for array in arrays.values()], stream=mx.cpu)
+    summed = mx.distributed.all_sum(several, group=group, stream=mx.cpu)
+    ends = np.cumsum([array.size for array in arrays.values()])[:-1].tolist()
+    parts = dict(zip(arrays, mx.split(summed, ends, stream=mx.cpu), strict=True))
 
-    def everyones(array: mx.array) -> mx.array:
-        return mx.distributed.all_sum(array, group=group, stream=mx.cpu)
+    def everyones(name: str | None, array: mx.array) -> mx.array:
+        return parts[name or ""].reshape(array.shape).astype(array.dtype)
 
-    return values if group.size() == 1 else tree_map(everyones, values)
+    return tree_map_with_path(everyones, values)
 
 
 def from_first(data: bytes, group: mx.distributed.Group) -> bytes:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
+from mlx import nn
 
 
 class ReachedError(Exception):
@@ -37,6 +38,38 @@ class End(StandIn):
 
     def __call__(self, x: mx.array, *_: Any, **__: Any) -> mx.array:
         raise ReachedError(x)
+
+
+class _AtRows(nn.Module):
+    """Takes an MLP's place and computes it at some rows of the flattened input; 0 elsewhere."""
+
+    def __init__(self, inner: Any, rows: mx.array) -> None:
+        super().__init__()
+        self.inner = inner
+        # In a list, because an array attribute would count as a parameter.
+        self._rows = [rows]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        rows = x.reshape(-1, x.shape[-1])
+        out = self.inner(rows[self._rows[0]][None])[0]
+        return mx.zeros(rows.shape, out.dtype).at[self._rows[0]].add(out).reshape(x.shape)
+
+
+@contextmanager
+def mlp_at(block: Any, rows: Any) -> Generator[None]:
+    """While the block runs, the MLP of this block of a network is computed at those rows alone.
+
+    Of the last block nothing else is seen. One whose MLP has another name is left as it is.
+    """
+    mlp = block.get("mlp")
+    if mlp is None:
+        yield
+        return
+    block.mlp = _AtRows(mlp, mx.array(rows))
+    try:
+        yield
+    finally:
+        block.mlp = mlp
 
 
 def list_of_blocks(network: Any) -> list[Any]:

@@ -13,11 +13,15 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from blogtune.models.head import put_row_head
 from blogtune.runtime.device import on_cpu
 from blogtune.runtime.processes import total
+from blogtune.training.blocks import exchanged, mlp_at
+from blogtune.training.descent import Descent
 from blogtune.training.examples import Batch, Example, batches_by_length, share
 from blogtune.training.lean import lean
 from blogtune.training.lora import apply_lora, target_keys
-from blogtune.training.loss import answer_loss, answer_loss_value, host_loss, plain_loss
+from blogtune.training.loss import HostLoss, answer_loss, answer_loss_value, plain_loss
+from blogtune.training.packing import pack, positions_of
 from blogtune.training.params import TrainParams
+from blogtune.training.recompute import Recomputed
 from blogtune.training.trunk import Trunk
 
 Arrays = dict[str, mx.array]
@@ -36,7 +40,18 @@ class Engine:
         self.keys = target_keys(network, params.lora.targets)
         self.trainable = apply_lora(network, params.lora)
         self.head = put_row_head(network)
-        self.of_piece = host_loss if on_cpu() else plain_loss
+        self.of_piece = HostLoss() if on_cpu() else plain_loss
+        self.descent = Descent(
+            network,
+            self.head,
+            params.lora.layers,
+            self.of_piece,
+            recompute=params.gradient_checkpointing,
+        )
+        # As MLX would have it; where it computes while it traces, each block has its own.
+        self.one_trace = not on_cpu()
+        # Whether batches may go in one row where nothing is dropped.
+        self.packs = on_cpu()
         self.optimizer = _optimizer(params)
         self.trunk: Trunk | None = None
 
@@ -51,9 +66,9 @@ class Engine:
         mx.random.seed(int(seed.generate_state(1, np.uint64)[0]))
         self.optimizer.learning_rate = mx.array(rate)
         tokens = sum(len(batch.targets) for batch in batches)
-        loss, gradients = self.gradients(batches[0], tokens, self.trunk)
+        loss, gradients = self.gradients(batches[0], tokens)
         for batch in batches[1:]:
-            more, others = self.gradients(batch, tokens, self.trunk)
+            more, others = self.gradients(batch, tokens)
             loss, gradients = loss + more, tree_map(mx.add, gradients, others)
         if self.params.clip_norm is not None:
             gradients, _ = optimizers.clip_grad_norm(gradients, self.params.clip_norm)
@@ -64,30 +79,45 @@ class Engine:
     def validate(self, examples: Sequence[Example]) -> float:
         """Mean loss in nats a token over all answer tokens of `examples`."""
         self.network.eval()
+        last = self.descent.blocks[-1]
         loss = 0.0
         for batch in batches_by_length(examples, self.params.batch_pairs):
             mine = share(batch, self.group.rank(), self.group.size())
             if mine is not None:
-                with self._start(self.trunk, mine):
+                mine = self._packed(mine, drops=False)
+                with self._start(mine), positions_of(mine), mlp_at(last, mine.rows):
                     loss += answer_loss_value(self.network, self.head, mine, self.of_piece)
         # float32, as MLX sums: good to 1e-7 of the loss.
         everywhere = float(total(mx.array(loss), self.group))
         return everywhere / sum(len(example.answer) for example in examples)
 
-    def gradients(self, batch: Batch, tokens: int, trunk: Trunk | None) -> tuple[float, Any]:
+    def gradients(self, batch: Batch, tokens: int) -> tuple[float, Any]:
         """The batch's loss over `tokens` and its gradients, summed over all processes' shares."""
         mine = share(batch, self.group.rank(), self.group.size())
         if mine is None:
-            nothing = tree_map(mx.zeros_like, self.network.trainable_parameters())
+            nothing = {name: mx.zeros_like(array) for name, array in self.weights().items()}
             return _values(total((mx.array(0.0), nothing), self.group))
+        if self.one_trace:
+            computed = self._in_one_trace(mine, tokens)
+        else:
+            mine = self._packed(mine, drops=self.params.lora.dropout > 0)
+            states = self.trunk.states_of(mine) if self.trunk else None
+            computed = self.descent.loss_and_gradients(mine, tokens, states)
+        return _values(total(computed, self.group))
+
+    def _in_one_trace(self, batch: Batch, tokens: int) -> tuple[mx.array, Arrays]:
+        blocks, lowest = self.descent.blocks, self.descent.lowest
+        recomputed = self.params.gradient_checkpointing and not on_cpu()
+        places = range(lowest, len(blocks) if recomputed else lowest)
 
         def loss(network: Any) -> mx.array:
             # In here: outside, MLX lists the parameters, and stand-ins have none.
-            with self._start(trunk, mine), self._lean():
-                return answer_loss(network, self.head, mine, tokens, self.of_piece)
+            with self._start(batch), exchanged(blocks, places, Recomputed):
+                return answer_loss(network, self.head, batch, tokens, self.of_piece)
 
-        computed = nn.value_and_grad(self.network, loss)(self.network)
-        return _values(total(computed, self.group))
+        with lean() if on_cpu() else nullcontext():
+            value, gradients = nn.value_and_grad(self.network, loss)(self.network)
+        return value, dict(tree_flatten(gradients))
 
     def weights(self) -> Arrays:
         """The adapter's arrays by name, as mlx-lm stores them."""
@@ -102,12 +132,14 @@ class Engine:
         self.network.load_weights(list(weights.items()), strict=False)
         self.optimizer.state = tree_unflatten(list(optimizer_state.items()))
 
-    def _lean(self) -> Any:
-        recompute = self.params.gradient_checkpointing
-        return lean(self.network, self.params.lora.layers, recompute=recompute)
+    def _packed(self, batch: Batch, *, drops: bool) -> Batch:
+        """In one row, where there is a trunk that knows what all examples begin with."""
+        if drops or not self.packs or not self.trunk or not self.trunk.beginning:
+            return batch
+        return pack(batch, len(self.trunk.beginning))
 
-    def _start(self, trunk: Trunk | None, batch: Batch) -> Any:
-        return trunk.standing_in(batch) if trunk else nullcontext()
+    def _start(self, batch: Batch) -> Any:
+        return self.trunk.standing_in(batch) if self.trunk else nullcontext()
 
 
 def _optimizer(params: TrainParams) -> optimizers.Optimizer:
@@ -116,7 +148,7 @@ def _optimizer(params: TrainParams) -> optimizers.Optimizer:
     return optimizers.AdamW(learning_rate=params.learning_rate, weight_decay=params.weight_decay)
 
 
-def _values(computed: tuple[mx.array, Any]) -> tuple[float, Any]:
+def _values(computed: tuple[mx.array, Arrays]) -> tuple[float, Any]:
     loss, gradients = computed
     mx.eval(gradients)
-    return float(loss), gradients
+    return float(loss), tree_unflatten(list(gradients.items()))

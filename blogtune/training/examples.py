@@ -31,12 +31,16 @@ class Batch:
 
     inputs: (examples, length) token numbers; rows: (answer tokens,) the positions in the flattened
     inputs that predict an answer token; targets: (answer tokens,) those tokens.
+
+    Packed (see `packing`), inputs are one row: `beginning` tokens that all examples begin with, and
+    then what is left of each. Otherwise `beginning` is 0.
     """
 
     examples: tuple[Example, ...]
     inputs: npt.NDArray[np.int32]
     rows: npt.NDArray[np.int32]
     targets: npt.NDArray[np.int32]
+    beginning: int = 0
 
 
 def make_examples(pairs: Sequence[Pair], chat: Chat, max_tokens: int) -> tuple[list[Example], int]:

@@ -14,9 +14,11 @@ from mlx.utils import tree_flatten
 
 from blogtune.errors import UserError
 from blogtune.progress import progress, say, size_text
+from blogtune.runtime.device import on_cpu
 from blogtune.runtime.processes import from_first
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, Example, make_batch
+from blogtune.training.packing import NotPackableError
 from blogtune.training.params import TrainParams
 from blogtune.training.trunk import Trunk, shared_beginning, trunk_bytes
 
@@ -50,14 +52,16 @@ def use_what_pays(
     everything = [*examples, *validation]
     place = _place(engine, everything, _passes(params, len(validation)), folder)
     beginning = shared_beginning(engine.network, everything)
-    trial = _try(engine, everything, beginning, with_trunk=place != OFF)
-    if trial.difference > TOLERANCE and beginning:
+    if beginning and engine.packs and place != OFF:
+        _pack_if_the_same(engine, everything, len(beginning))
+    trial = _try(engine, everything, beginning, place)
+    if trial.difference > TOLERANCE and beginning and place != OFF:
         told = f"it differs by {trial.difference:.1e} on a trial batch"
         _say(engine, f"what all pairs begin with: computed for each, {told}")
         beginning = []
-        trial = _try(engine, everything, beginning, with_trunk=True)
+        trial = _try(engine, everything, beginning, place)
     if trial.difference > TOLERANCE:
-        _say(engine, f"trunk: off, it differs by {trial.difference:.1e} on a trial batch")
+        _go_without(engine, trial, place)
         place = OFF
     _refuse_too_large(engine, examples, trial)
     _say(engine, _forecast(engine, examples, validation, trial, place, done))
@@ -101,36 +105,64 @@ def _place(engine: Engine, examples: Sequence[Example], passes: int, folder: Pat
     return wanted
 
 
-def _try(
-    engine: Engine, examples: Sequence[Example], beginning: list[int], *, with_trunk: bool
-) -> Trial:
-    """The shortest and the longest example both ways: one padded much, one not."""
+def _try(engine: Engine, examples: Sequence[Example], beginning: list[int], place: str) -> Trial:
+    """The shortest and the longest example, as training will compute them and in one trace."""
     ordered = sorted(examples, key=lambda example: example.tokens)
     batch = make_batch([ordered[0], *ordered[max(1, len(ordered) - 1) :]])
     tokens = batch.inputs.size
     engine.network.eval()
     # The first time also turns the weights into what is computed in.
     engine.validate(batch.examples)
-    slow, without, peak = _timed(engine, batch, None)
-    if not with_trunk:
-        return Trial(0.0, without / tokens, without / tokens, peak / tokens, 0.0)
-    trunk = Trunk(engine.network, engine.params.lora.layers, engine.group, beginning)
-    start = time.perf_counter()
-    for _ in trunk.compute(batch.examples, len(batch.examples), "memory", Path()):
-        pass
-    # Of one batch every process computes the whole; later each has its own.
-    computed = (time.perf_counter() - start) / engine.group.size()
-    fast, with_it, peak = _timed(engine, batch, trunk)
-    difference = _difference(fast, slow)
-    return Trial(computed / tokens, with_it / tokens, without / tokens, peak / tokens, difference)
+    own_way, engine.one_trace = engine.one_trace, True
+    whole, without, whole_bytes = _timed(engine, batch)
+    engine.one_trace = own_way
+    if place == OFF and own_way:
+        return Trial(0.0, without / tokens, without / tokens, whole_bytes / tokens, 0.0)
+    computed = 0.0
+    if place != OFF:
+        engine.trunk = Trunk(engine.network, engine.params.lora.layers, engine.group, beginning)
+        start = time.perf_counter()
+        for _ in engine.trunk.compute(batch.examples, len(batch.examples), "memory", Path()):
+            pass
+        # Of one batch every process computes the whole; later each has its own.
+        computed = (time.perf_counter() - start) / engine.group.size()
+    fast, seconds, needed = _timed(engine, batch)
+    engine.trunk = None
+    difference = _difference(fast, whole)
+    if difference > TOLERANCE:
+        seconds, needed = without, whole_bytes
+    elif place == OFF:
+        without = seconds
+    return Trial(computed / tokens, seconds / tokens, without / tokens, needed / tokens, difference)
 
 
-def _timed(engine: Engine, batch: Batch, trunk: Trunk | None) -> tuple[Any, float, int]:
+def _pack_if_the_same(engine: Engine, examples: Sequence[Example], beginning: int) -> None:
+    """Whether a row as long as they come is right: positions may be looked at by its length."""
+    size = math.ceil(engine.params.batch_pairs / engine.group.size())
+    longest = sorted(examples, key=lambda example: -example.tokens)[:size]
+    engine.network.eval()
+    try:
+        apart = engine.descent.difference_in_one_row(make_batch(longest), beginning)
+    except NotPackableError:
+        apart = math.inf
+    engine.packs = apart <= TOLERANCE
+
+
+def _go_without(engine: Engine, trial: Trial, place: str) -> None:
+    """Trace the whole network as one from here on, because the trial proved the other way wrong."""
+    what = "trunk" if place != OFF else "gradients block by block"
+    _say(engine, f"{what}: off, it differs by {trial.difference:.1e} on a trial batch")
+    engine.one_trace = True
+    if engine.params.gradient_checkpointing and on_cpu():
+        _say(engine, "gradient_checkpointing: off, it needs a network of one block after another")
+
+
+def _timed(engine: Engine, batch: Batch) -> tuple[Any, float, int]:
     """Loss and gradients, the seconds they took, and the bytes beyond what was there before."""
     before = mx.get_active_memory()
     mx.reset_peak_memory()
     start = time.perf_counter()
-    computed = engine.gradients(batch, len(batch.targets), trunk)
+    computed = engine.gradients(batch, len(batch.targets))
     return computed, time.perf_counter() - start, mx.get_peak_memory() - before
 
 
@@ -139,6 +171,8 @@ def _difference(fast: tuple[float, Any], slow: tuple[float, Any]) -> float:
     differences = [abs(fast[0] - slow[0]) / abs(slow[0])]
     expected: dict[str, mx.array] = dict(tree_flatten(slow[1]))
     found: dict[str, mx.array] = dict(tree_flatten(fast[1]))
+    if found.keys() != expected.keys():
+        return math.inf
     largest = max(float(mx.abs(array).max()) for array in expected.values())
     for name, array in found.items():
         differences.append(float(mx.abs(array - expected[name]).max()) / largest)

@@ -14,15 +14,14 @@ from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
-import numpy.typing as npt
 from mlx.utils import tree_map
 from mlx_lm.models.cache import KVCache
 
 from blogtune.models.prefix import common_beginning, plain_caches, repeated
 from blogtune.training.blocks import End, ReachedError, exchanged, list_of_blocks
 from blogtune.training.examples import Batch, Example, batches_by_length
+from blogtune.training.packing import States, arranged
 
-States = npt.NDArray[np.float32]
 Place = Literal["memory", "disk"]
 
 
@@ -98,19 +97,17 @@ class Trunk:
         padded = mx.pad(mine, padding)[None]
         return np.asarray(mx.distributed.all_gather(padded, group=self.group, stream=mx.cpu))
 
+    def states_of(self, batch: Batch) -> mx.array:
+        """What enters the lowest adapted block, like the inputs, (examples, length, width)."""
+        states = arranged(batch, [self._of(example) for example in batch.examples])
+        return mx.array(states).astype(self.dtype)
+
     @contextmanager
     def standing_in(self, batch: Batch) -> Generator[None]:
         """While the block runs, the network starts from this batch's stored states."""
         with exchanged(self.blocks, range(self.depth)) as stand_ins:
-            stand_ins[0].held = self._stored(batch)
+            stand_ins[0].held = self.states_of(batch)
             yield
-
-    def _stored(self, batch: Batch) -> mx.array:
-        rows, length = batch.inputs.shape
-        padded = np.zeros((rows, length, self.states.shape[-1]), np.float32)
-        for row, example in enumerate(batch.examples):
-            padded[row, : example.tokens - 1] = self._of(example)
-        return mx.array(padded).astype(self.dtype)
 
     def _beginning_read(self) -> tuple[list[KVCache], States]:
         """Caches behind the beginning, above the trunk empty, and its states, (tokens, width)."""

@@ -18,7 +18,7 @@ from blogtune.models.loading import LoadedModel, load_model
 from blogtune.training.engine import Engine
 from blogtune.training.examples import make_batch, make_examples
 from blogtune.training.lora import target_keys
-from blogtune.training.loss import answer_loss_value, host_loss, plain_loss
+from blogtune.training.loss import HostLoss, answer_loss_value, plain_loss
 from blogtune.training.trunk import Trunk
 from tests import tiny
 from tests.architectures.conftest import PAIRS, Trained, train_params
@@ -66,8 +66,10 @@ def test_the_trunk_changes_neither_loss_nor_gradients(family: Trained, tmp_path:
     trunk = Trunk(engine.network, 2, tiny.ALONE)
     assert sum(trunk.compute(examples, 2, "memory", tmp_path)) == len(examples)
     batch = make_batch(examples[::-1])
-    loss, gradients = engine.gradients(batch, len(batch.targets), trunk)
-    expected_loss, expected = engine.gradients(batch, len(batch.targets), None)
+    engine.one_trace = True
+    expected_loss, expected = engine.gradients(batch, len(batch.targets))
+    engine.trunk, engine.one_trace = trunk, False
+    loss, gradients = engine.gradients(batch, len(batch.targets))
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     for (name, got), (_, meant) in zip(
         tree_flatten(gradients), tree_flatten(expected), strict=True
@@ -84,7 +86,7 @@ def test_the_loss_is_that_of_the_whole_text_at_once(family: Trained) -> None:
     rows = logits.reshape(-1, logits.shape[-1])[batch.rows]
     expected = -log_softmax(rows, axis=1)[np.arange(len(rows)), batch.targets].sum()
     head = put_row_head(model.network)
-    for of_piece in (host_loss, plain_loss):
+    for of_piece in (HostLoss(), plain_loss):
         loss = answer_loss_value(model.network, head, batch, of_piece)
         assert loss == pytest.approx(expected, rel=1e-5)
 
@@ -184,7 +186,7 @@ def test_gemma2s_softcaps_are_in_the_loss(tmp_path: Path) -> None:
         -log_softmax(logits, axis=1)[np.arange(len(raw)), batch.targets].sum()
         for logits in (5.0 * np.tanh(raw / 5.0), raw)
     ]
-    got = answer_loss_value(network, put_row_head(network), batch, host_loss)
+    got = answer_loss_value(network, put_row_head(network), batch, HostLoss())
     assert got == pytest.approx(losses[0], rel=1e-5)
     assert got != pytest.approx(losses[1], rel=1e-2)
 

@@ -1,12 +1,14 @@
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx import nn
+from mlx import nn, optimizers
 from mlx.utils import tree_flatten
+from mlx_lm.tuner.lora import LoRALinear
 
 from blogtune.runtime import exponentials, host
 from blogtune.training.examples import Example, make_batch
@@ -150,6 +152,59 @@ def test_dropout_passes_the_gradient_of_what_it_kept_and_sleeps_outside_of_train
     np.testing.assert_allclose(gradient, kept, rtol=1e-6)
     assert mx.array_equal(layer.eval()(x), x)
     assert mx.array_equal(nn.Dropout(0.0)(x), x)
+
+
+@pytest.mark.parametrize("bits", [None, 4], ids=["plain", "quantized"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_an_adapted_layer_is_mlx_lms_in_value_and_gradients(
+    bits: int | None, *, bias: bool
+) -> None:
+    linear: Any = nn.Linear(64, 6, bias=bias)
+    if bits is not None:
+        linear = nn.QuantizedLinear.from_linear(linear, 32, bits)
+    layer = LoRALinear.from_base(linear, r=3, scale=7.0)
+
+    def through(function: Callable[..., mx.array]) -> list[mx.array]:
+        def applied(x: mx.array, narrow: mx.array, wide: mx.array) -> mx.array:
+            layer.lora_a, layer.lora_b = narrow, wide
+            return function(layer, x)
+
+        given = normal(2, 5, 64), normal(64, 3, seed=1), normal(3, 6, seed=2)
+        return with_gradients(applied, *given)
+
+    for ours, theirs in zip(through(host.lora), through(host.mlx_lora), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+    layer.set_dtype(mx.bfloat16)
+    x = normal(2, 64, dtype=mx.bfloat16)
+    assert mx.array_equal(host.lora(layer, x), host.mlx_lora(layer, x))
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("corrected", [False, True])
+@pytest.mark.parametrize(
+    "kind", [optimizers.Adam, partial(optimizers.AdamW, weight_decay=0.1)], ids=["adam", "adamw"]
+)
+def test_adam_takes_mlxs_steps(
+    kind: Any, dtype: mx.Dtype, monkeypatch: pytest.MonkeyPatch, *, corrected: bool
+) -> None:
+    def walked(function: Callable[..., mx.array]) -> dict[str, mx.array]:
+        monkeypatch.setattr(optimizers.Adam, "apply_single", function)
+        optimizer = kind(learning_rate=0.01, bias_correction=corrected)
+        parameters = {"w": normal(7, 9).astype(dtype)}
+        for seed in range(20):
+            gradients = {"w": normal(7, 9, seed=seed).astype(dtype)}
+            parameters = optimizer.apply_gradients(gradients, parameters)
+        return {**parameters, **dict(tree_flatten(optimizer.state))}
+
+    got, expected = walked(host.adam), walked(host.mlx_adam)
+    assert got.keys() == expected.keys()
+    for name, array in expected.items():
+        assert got[name].dtype == array.dtype
+        if dtype != mx.float32 or corrected:
+            assert mx.array_equal(got[name], array)
+        np.testing.assert_allclose(
+            got[name].astype(mx.float32), array.astype(mx.float32), rtol=1e-5, atol=1e-6
+        )
 
 
 @pytest.mark.usefixtures("mlx_alone")

@@ -63,6 +63,27 @@ def test_what_each_process_has_is_summed_and_one_speaks(
     assert err == ""
 
 
+SUMS = """
+        rank = group.rank()
+        several = [mx.array([[rank, 2.0]]), (mx.array(3),)]
+        tree = {"b": several, "a": mx.full((2,), rank, mx.bfloat16)}
+        summed = total(tree, group)
+        mx.eval(summed)
+        if rank == 0:
+            print(summed["b"][0].tolist(), summed["b"][1][0].item(), summed["b"][1][0].dtype)
+            print(summed["a"].tolist(), summed["a"].dtype, list(summed), flush=True)
+"""
+
+
+def test_sums_of_a_tree_keep_its_shapes_and_types(tmp_path: Path) -> None:
+    out, err = start(tmp_path, 3, SUMS).communicate(timeout=60)
+    assert out.splitlines()[1:] == [
+        "[[3.0, 6.0]] 9 mlx.core.int32",
+        "[3.0, 3.0] mlx.core.bfloat16 ['b', 'a']",
+    ]
+    assert err == ""
+
+
 def test_one_that_fails_ends_all_and_its_last_line_is_told(tmp_path: Path) -> None:
     program = start(tmp_path, 2, FAILS)
     _, err = program.communicate(timeout=60)

@@ -70,7 +70,7 @@ def test_adamw_is_adam_with_shrinking_weights(weight_decay: float) -> None:
 
 def test_a_long_gradient_is_scaled_down_to_the_limit() -> None:
     made = engine()
-    _, gradients = made.gradients(WHOLE, len(WHOLE.targets), None)
+    _, gradients = made.gradients(WHOLE, len(WHOLE.targets))
     length = float(sum((array * array).sum() for array in flat(gradients).values())) ** 0.5
     # Adam hardly sees a gradient's length, so what was clipped is read from its first moment.
     limit = length / 4
@@ -95,7 +95,7 @@ def test_every_kind_of_adapter_has_the_plain_loss_and_gradients(
     if bits is not None:
         nn.quantize(network, group_size=32, bits=bits)
     made = engine(network, kind=kind, targets=targets)
-    got = made.gradients(WHOLE, 5, None)
+    got = made.gradients(WHOLE, 5)
     made.head._given.clear()
     expected = nn.value_and_grad(made.network, lambda m: simple_loss(m, WHOLE, 5))(made.network)
     assert got[0] == pytest.approx(float(expected[0]), rel=1e-5)

@@ -13,11 +13,11 @@ from blogtune.training import loss as losses
 from blogtune.training.examples import Example, make_batch
 from blogtune.training.lora import apply_lora
 from blogtune.training.loss import (
+    HostLoss,
     PieceLoss,
     answer_loss,
     answer_loss_value,
     cross_entropy,
-    host_loss,
     plain_loss,
 )
 from tests import tiny
@@ -103,7 +103,7 @@ def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("rows")
-@pytest.mark.parametrize("of_piece", [host_loss, plain_loss])
+@pytest.mark.parametrize("of_piece", [HostLoss(), plain_loss])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_loss_in_pieces_is_the_simple_one_in_value_and_gradient(
     name: str, of_piece: PieceLoss
@@ -152,7 +152,7 @@ def test_the_host_loss_heeds_what_it_is_multiplied_with(factor: float) -> None:
     logits = mx.random.normal((5, 7), key=mx.random.key(1))
     targets = np.arange(5, dtype=np.int32)
     got, expected = (
-        mx.grad(lambda x, of=of: factor * of(x, targets))(logits) for of in (host_loss, plain_loss)
+        mx.grad(lambda x, of=of: factor * of(x, targets))(logits) for of in (HostLoss(), plain_loss)
     )
     assert got.dtype == mx.float32
     np.testing.assert_allclose(got, expected, atol=1e-6)

@@ -38,8 +38,11 @@ def engine(network: Any, **changes: Any) -> Engine:
     return made
 
 
-def loss_and_gradients(made: Engine, trunk: Trunk | None, batch: Batch) -> dict[str, Any]:
-    value, gradients = made.gradients(batch, len(batch.targets), trunk)
+def loss_and_gradients(
+    made: Engine, trunk: Trunk | None, batch: Batch, *, one_trace: bool = False
+) -> dict[str, Any]:
+    made.trunk, made.one_trace = trunk, one_trace
+    value, gradients = made.gradients(batch, len(batch.targets))
     return {"loss": np.float32(value), **dict(tree_flatten(gradients))}
 
 
@@ -60,9 +63,10 @@ def test_loss_and_gradients_are_the_same_with_the_trunk(
     name: str, shares: bool, batch: Batch, place: Place, tmp_path: Path
 ) -> None:
     made = engine(build(name))
-    expected = loss_and_gradients(made, None, batch)
+    expected = loss_and_gradients(made, None, batch, one_trace=True)
     # All three begin with two tokens; of the prompt "b" then has its last token alone.
     beginning = shared_beginning(made.network, EXAMPLES) if shares else []
+    made.packs = False
     trunk = Trunk(made.network, 2, tiny.ALONE, beginning)
     assert list(trunk.compute(EXAMPLES, 2, place, tmp_path)) == [2, 1]
     assert list(tmp_path.iterdir()) == []
@@ -189,15 +193,28 @@ class Skipping(LlamaModel):
         return self.norm(h + first)
 
 
-def test_a_network_that_a_trunk_does_not_fit_goes_without(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize(
+    ("cache", "what"), [("memory", "trunk"), ("off", "gradients block by block")]
+)
+def test_a_network_that_is_no_plain_stack_is_traced_as_one(
+    cache: str,
+    what: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    recompute: bool,
 ) -> None:
     network: Model = tiny.network()
     network.model = Skipping(network.args)
-    made = engine(network, iterations=100)
+    changes = {"trunk_cache": cache, "gradient_checkpointing": recompute}
+    made = engine(network, iterations=100, **changes)
     use_what_pays(made, EXAMPLES, EXAMPLES, tmp_path, 0)
     assert made.trunk is None
-    assert "trunk: off, it differs by" in capsys.readouterr().err
+    assert made.one_trace
+    said = capsys.readouterr().err
+    assert f"{what}: off, it differs by" in said
+    assert ("gradient_checkpointing: off" in said) == recompute
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,124 @@
+"""Batches in one row: the same numbers, where the network's positions allow it."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlx.utils import tree_flatten
+
+from blogtune.training.engine import Engine
+from blogtune.training.examples import Example, make_batch
+from blogtune.training.packing import NotPackableError, arranged, pack, positions_of, taken_apart
+from blogtune.training.plan import use_what_pays
+from blogtune.training.trunk import Trunk, shared_beginning
+from tests import tiny
+from tests.training.architectures import NAMES, build, spread_adapters
+
+EXAMPLES = [
+    Example("a", [1, 5, 6, 7], [8, 9, 2]),
+    Example("b", [1, 5, 6], [10, 2]),
+    Example("c", [1, 5, 6, 7, 20, 21, 33, 40, 41], [8, 9, 3, 4, 2]),
+]
+# Those that keep windows, or look at positions in attention of their own.
+UNPACKED = {"gemma2", "gemma3_text"}
+
+
+def engine(network: Any, **changes: Any) -> Engine:
+    params = {"dropout": 0.0, "batch_pairs": 3, "iterations": 99, **changes}
+    made = Engine(network, tiny.train_params(**params), tiny.ALONE)
+    spread_adapters(network)
+    return made
+
+
+def with_trunk(made: Engine, examples: list[Example]) -> Engine:
+    made.trunk = Trunk(made.network, 2, tiny.ALONE, shared_beginning(made.network, examples))
+    list(made.trunk.compute(examples, 2, "memory", Path()))
+    return made
+
+
+def computed(made: Engine, examples: list[Example]) -> dict[str, Any]:
+    batch = make_batch(examples)
+    loss, gradients = made.gradients(batch, len(batch.targets))
+    return {"loss": loss, "validation": made.validate(examples), **dict(tree_flatten(gradients))}
+
+
+TOKENS = st.lists(st.integers(3, 99), min_size=1, max_size=6)
+
+
+@given(beginning=TOKENS, texts=st.lists(st.tuples(TOKENS, TOKENS), min_size=1, max_size=5))
+def test_a_row_holds_every_token_once_and_rows_tell_what_is_predicted(
+    beginning: list[int], texts: list[tuple[list[int], list[int]]]
+) -> None:
+    examples = [Example(str(n), [*beginning, *p], a) for n, (p, a) in enumerate(texts)]
+    batch = make_batch(examples)
+    packed = pack(batch, len(beginning))
+    assert packed.inputs.size == len(beginning) + sum(
+        len(prompt) + len(answer) - 1 for prompt, answer in texts
+    )
+    # What stands at each row is the same token in both.
+    assert packed.inputs.ravel()[packed.rows].tolist() == batch.inputs.ravel()[batch.rows].tolist()
+    tokens = [np.array([*e.prompt, *e.answer][:-1], np.float32)[:, None] for e in examples]
+    for each in (batch, packed):
+        lying = arranged(each, tokens)
+        assert (lying[..., 0] == each.inputs).all()
+        for got, expected in zip(taken_apart(each, lying), tokens, strict=True):
+            assert (got == expected).all()
+
+
+@pytest.mark.parametrize("examples", [EXAMPLES, EXAMPLES[1:2]], ids=["three", "one"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_packed_batch_has_the_loss_and_gradients_of_a_padded_one(
+    name: str, examples: list[Example]
+) -> None:
+    made = with_trunk(engine(build(name)), EXAMPLES)
+    beginning = shared_beginning(made.network, EXAMPLES)
+    made.network.eval()
+    made.packs = False
+    expected = computed(made, examples)
+    if name in UNPACKED:
+        assert not beginning or made.descent.difference_in_one_row(make_batch(EXAMPLES), 2) > 1e-2
+        return
+    assert made.descent.difference_in_one_row(make_batch(EXAMPLES), 2) < 1e-5
+    made.packs = True
+    for key, array in computed(made, examples).items():
+        largest = float(np.abs(expected[key]).max())
+        np.testing.assert_allclose(array, expected[key], atol=1e-5 * largest + 1e-8, err_msg=key)
+
+
+def test_what_is_dropped_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = list[int]()
+
+    def counting(batch: Any, beginning: int) -> Any:
+        packed.append(beginning)
+        return pack(batch, beginning)
+
+    monkeypatch.setattr("blogtune.training.engine.pack", counting)
+    for dropout, expected in ((0.0, [2, 2]), (0.5, [2])):
+        packed.clear()
+        computed(with_trunk(engine(tiny.network(), dropout=dropout), EXAMPLES), EXAMPLES)
+        assert packed == expected
+
+
+def test_positions_that_depend_on_a_rows_length_are_found_out(tmp_path: Any) -> None:
+    """With frequencies for texts of up to 16 tokens and others for longer ones."""
+    scaling = {"type": "dynamic", "factor": 4.0}
+    for count, packs in ((1, True), (3, False)):
+        network = tiny.network(rope_scaling=scaling, max_position_embeddings=16)
+        made = engine(network, batch_pairs=count)
+        use_what_pays(made, EXAMPLES, [], tmp_path, 0)
+        assert made.trunk is not None
+        assert made.packs is packs
+
+
+def test_a_mask_that_is_not_known_is_refused() -> None:
+    packed = pack(make_batch(EXAMPLES), 2)
+    x = mx.zeros((1, 2, packed.inputs.size, 8))
+    with positions_of(packed):
+        with pytest.raises(NotPackableError):
+            mx.fast.scaled_dot_product_attention(x, x, x, scale=1.0, mask=mx.array([True]))
+        with pytest.raises(NotPackableError):
+            mx.fast.rope(x, 8, traditional=False, base=100.0, scale=1.0, offset=1)

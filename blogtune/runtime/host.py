@@ -1,7 +1,8 @@
-"""Takes mlx-lm's exponentials to the host, on a CPU (see `exponentials`), and dropout's randomness.
+"""Takes to the host, on a CPU, what numpy does faster there: exponentials (see `exponentials`).
 
-`use` puts functions in place of mlx-lm's that do the same with numpy's exponentials and random
-numbers, for float32; every other type, and what they do not know, goes to the ones they replace.
+And dropout's random numbers, Adam's steps, and the sum in an adapted layer. `use` puts functions in
+place of mlx-lm's and MLX's that do the same, for float32; every other type, and what they do not
+know, goes to the ones they replace.
 Nothing of a network's structure is written a second time, and neither Metal nor CUDA comes here.
 """
 

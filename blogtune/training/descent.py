@@ -22,7 +22,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from blogtune.models.head import RowHead
 from blogtune.runtime.gradients import with_gradient
-from blogtune.training.blocks import End, ReachedError, exchanged, list_of_blocks, mlp_at
+from blogtune.training.blocks import entering, exchanged, list_of_blocks, mlp_at
 from blogtune.training.examples import Batch
 from blogtune.training.lean import copied, lean
 from blogtune.training.loss import PieceLoss, answer_loss
@@ -137,13 +137,7 @@ class Descent:
         )
 
     def _entering(self, place: int, batch: Batch) -> mx.array:
-        """What enters the block in this place, (examples, length, width)."""
-        with exchanged(self.blocks, range(place, place + 1), End):
-            try:
-                self.network(mx.array(batch.inputs))
-            except ReachedError as reached:
-                return reached.states
-        raise RuntimeError("the network did not call its blocks in order")
+        return entering(self.network, self.blocks, place, batch.inputs)
 
     @contextmanager
     def _given(self, place: int, x: mx.array) -> Generator[None]:

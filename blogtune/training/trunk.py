@@ -18,7 +18,7 @@ from mlx.utils import tree_map
 from mlx_lm.models.cache import KVCache
 
 from blogtune.models.prefix import common_beginning, plain_caches, repeated
-from blogtune.training.blocks import End, ReachedError, exchanged, list_of_blocks
+from blogtune.training.blocks import entering, exchanged, list_of_blocks
 from blogtune.training.examples import Batch, Example, batches_by_length
 from blogtune.training.packing import States, arranged
 
@@ -122,12 +122,7 @@ class Trunk:
 
         `caches`, one a block or none, hold what stands in front of the inputs.
         """
-        with exchanged(self.blocks, range(self.depth, self.depth + 1), End):
-            try:
-                self.network(mx.array(inputs), cache=caches or None)
-            except ReachedError as reached:
-                return reached.states
-        raise RuntimeError("the network did not call its blocks in order")
+        return entering(self.network, self.blocks, self.depth, inputs, caches or None)
 
 
 def shared_beginning(network: Any, examples: Sequence[Example]) -> list[int]:
@@ -158,10 +153,4 @@ def _nothing(_: mx.array) -> mx.array:
 
 def _width(network: Any) -> int:
     """The width of the hidden states, which is what the embedding gives for a token."""
-    blocks = list_of_blocks(network)
-    with exchanged(blocks, range(1), End):
-        try:
-            network(mx.array([[0]]))
-        except ReachedError as reached:
-            return reached.states.shape[-1]
-    raise RuntimeError("the network did not call its blocks in order")
+    return entering(network, list_of_blocks(network), 0, [[0]]).shape[-1]

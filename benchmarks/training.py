@@ -52,7 +52,7 @@ class Contender:
 @click.option("--runs", default=5, show_default=True, help="Runs of each contender, in turn.")
 @click.option("--stock/--no-stock", default=True, help="Also mlx-lm with its own BLAS: slow.")
 @click.option("--peers", default=".venv-peers/bin/python", help="The Python that has PEFT.")
-@click.option("--exact", is_flag=True, help="One run: are the losses the same?")
+@click.option("--exact", is_flag=True, help="Without dropout, one run: are the losses the same?")
 @click.option("--rate", type=float, help="Learning rate; else that of params.yaml.")
 @click.option("--dropout", default=0.0, show_default=True, help="Share that the adapters drop.")
 def main(
@@ -66,6 +66,7 @@ def main(
     rate: float | None,
     dropout: float,
 ) -> None:
+    dropout = 0.0 if exact else dropout
     given = given_to_all(Path(data), batch, 1 + steps, dropout=dropout, rate=rate, exact=exact)
     contenders = _contenders(steps, peers, stock=stock and not exact, exact=exact)
     with tempfile.TemporaryDirectory() as folder:

@@ -55,9 +55,12 @@ def work_in_turn() -> None:
     waits for. Where both have one core that was 2,700 changes of thread in a step and a hundredth
     of its time; so it is 350. Only Linux knows this policy (sched(7)).
     """
-    if sys.platform == "linux":
+    if sys.platform != "linux":
+        return
+    # A thread may end meanwhile, or the system refuse; then it is as slow as before.
+    with suppress(OSError):
         for thread in Path("/proc/self/task").iterdir():
-            with suppress(OSError):
+            if os.sched_getscheduler(int(thread.name)) == os.SCHED_OTHER:
                 os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
 
 

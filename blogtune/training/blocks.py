@@ -11,6 +11,10 @@ import mlx.core as mx
 from mlx import nn
 
 
+class NotAStackError(Exception):
+    """The network does not call the blocks of one list, one after the other."""
+
+
 class ReachedError(Exception):
     """A block was called that ends the pass; it was given `states`."""
 
@@ -46,13 +50,12 @@ class _AtRows(nn.Module):
     def __init__(self, inner: Any, rows: mx.array) -> None:
         super().__init__()
         self.inner = inner
-        # In a list, because an array attribute would count as a parameter.
-        self._rows = [rows]
+        self._rows = rows
 
     def __call__(self, x: mx.array) -> mx.array:
         rows = x.reshape(-1, x.shape[-1])
-        out = self.inner(rows[self._rows[0]][None])[0]
-        return mx.zeros(rows.shape, out.dtype).at[self._rows[0]].add(out).reshape(x.shape)
+        out = self.inner(rows[self._rows][None])[0]
+        return mx.zeros(rows.shape, out.dtype).at[self._rows].add(out).reshape(x.shape)
 
 
 @contextmanager
@@ -98,11 +101,11 @@ def entering(
 ) -> mx.array:
     """What enters the block in this place, (examples, length, width); no block above is computed.
 
-    `blocks` is the network's own list. Raises RuntimeError where that block is never called.
+    `blocks` is the network's own list. Raises NotAStackError where that block is never called.
     """
     with exchanged(blocks, range(place, place + 1), End):
         try:
             network(mx.array(inputs), cache=cache)
         except ReachedError as reached:
             return reached.states
-    raise RuntimeError("the network did not call its blocks in order")
+    raise NotAStackError

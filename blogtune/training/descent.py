@@ -21,7 +21,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from blogtune.models.head import RowHead
-from blogtune.runtime.gradients import with_gradient
+from blogtune.runtime.gradients import known_number
 from blogtune.training.blocks import entering, exchanged, list_of_blocks, mlp_at
 from blogtune.training.examples import Batch
 from blogtune.training.lean import copied, lean
@@ -75,7 +75,8 @@ class Descent:
     def difference_in_one_row(self, batch: Batch, beginning: int) -> float:
         """How far what leaves blocks is apart if the batch is packed: the largest, relative.
 
-        Of the adapted blocks, without the last, which are given what enters the first of all.
+        Of the adapted blocks below the last, or else of the one below it. They are given what
+        enters the network's first.
         """
         packed = pack(batch, beginning)
         states = taken_apart(batch, np.asarray(self._entering(0, batch).astype(mx.float32)))
@@ -85,7 +86,7 @@ class Descent:
             largest = max(float(np.abs(each).max()) for each in rows)
             pairs = zip(rows, row, strict=True)
             differences += [float(np.abs(one - other).max()) / largest for one, other in pairs]
-        return max(differences)
+        return float(np.max(differences))
 
     def _leaving(self, place: int, batch: Batch, states: list[States]) -> list[States]:
         """What leaves the block in this place, of each example, if it is given these states."""
@@ -116,7 +117,8 @@ class Descent:
                     return answer_loss(self.network, self.head, batch, tokens, self.of_piece)
             y = leaving(x)
             found = found or above(y)
-            return _with_known_gradient(y, found.at_input)
+            assert found.at_input is not None
+            return known_number(0.0, y, found.at_input)
 
         if self.recompute and not last:
             found = above(leaving(x))
@@ -141,21 +143,11 @@ class Descent:
 
     @contextmanager
     def _given(self, place: int, x: mx.array) -> Generator[None]:
-        """While the block runs, the network starts with `x` at the block in this place."""
+        """While the block runs, the network starts with `x` at the block in this place.
+
+        The first block of all is given what the network gives it.
+        """
         with exchanged(self.blocks, range(place)) as stand_ins:
             for stand_in in stand_ins:
                 stand_in.held = x
             yield
-
-
-def _with_known_gradient(y: mx.array, gradient: mx.array | None) -> mx.array:
-    """A number whose gradient at `y` is this one."""
-
-    def number(_: mx.array) -> mx.array:
-        return mx.array(0.0)
-
-    def known(*_: Any) -> Any:
-        return gradient
-
-    made: mx.array = with_gradient(number, known)(y)
-    return made

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import psutil
 from mlx.utils import tree_flatten
 
@@ -16,9 +17,10 @@ from blogtune.errors import UserError
 from blogtune.progress import progress, say, size_text
 from blogtune.runtime.device import on_cpu
 from blogtune.runtime.processes import from_first
+from blogtune.training.blocks import NotAStackError
 from blogtune.training.engine import Engine
-from blogtune.training.examples import Batch, Example, make_batch
-from blogtune.training.packing import NotPackableError
+from blogtune.training.examples import Batch, Example, make_batch, share
+from blogtune.training.packing import NotPackableError, pack
 from blogtune.training.params import TrainParams
 from blogtune.training.trunk import Trunk, shared_beginning, trunk_bytes
 
@@ -26,18 +28,23 @@ from blogtune.training.trunk import Trunk, shared_beginning, trunk_bytes
 TOLERANCE = 1e-4
 # Of what is free, at most this much is taken for the trunk.
 MEMORY_SHARE, DISK_SHARE = 0.4, 0.8
+# Of an answer, in what both ways are tried on.
+TRIED_TOKENS = 32
 OFF = "off"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one small batch took: seconds a token of it each way, and bytes beyond the weights."""
+    """What a small batch took: seconds a token of it each way, and bytes beyond the weights.
+
+    `shared` tokens are computed once for all examples that a process has in a batch.
+    """
 
     trunk: float
     with_trunk: float
     without: float
     bytes_a_token: float
-    difference: float
+    shared: int = 0
 
 
 def use_what_pays(
@@ -51,18 +58,19 @@ def use_what_pays(
     params = engine.params
     everything = [*examples, *validation]
     place = _place(engine, everything, _passes(params, len(validation)), folder)
-    beginning = shared_beginning(engine.network, everything)
-    if beginning and engine.packs and place != OFF:
-        _pack_if_the_same(engine, everything, len(beginning))
-    trial = _try(engine, everything, beginning, place)
-    if trial.difference > TOLERANCE and beginning and place != OFF:
-        told = f"it differs by {trial.difference:.1e} on a trial batch"
+    beginning = shared_beginning(engine.network, everything) if place != OFF else []
+    if engine.packs:
+        engine.packs = bool(beginning) and _packs(engine, everything, len(beginning))
+    apart = _apart(engine, everything, beginning, place)
+    if beginning and not apart <= TOLERANCE:
+        told = f"it differs by {apart:.1e} on a trial batch"
         _say(engine, f"what all pairs begin with: computed for each, {told}")
         beginning = []
-        trial = _try(engine, everything, beginning, place)
-    if trial.difference > TOLERANCE:
-        _go_without(engine, trial, place)
+        apart = _apart(engine, everything, beginning, place)
+    if not apart <= TOLERANCE:
+        _go_without(engine, apart, place)
         place = OFF
+    trial = _try(engine, everything, beginning, place)
     _refuse_too_large(engine, examples, trial)
     _say(engine, _forecast(engine, examples, validation, trial, place, done))
     if place == OFF:
@@ -88,7 +96,10 @@ def _place(engine: Engine, examples: Sequence[Example], passes: int, folder: Pat
     wanted = engine.params.trunk_cache
     if wanted == OFF or engine.params.lora.layers == len(engine.network.layers):
         return OFF
-    needed = trunk_bytes(engine.network, examples) * engine.group.size()
+    try:
+        needed = trunk_bytes(engine.network, examples) * engine.group.size()
+    except NotAStackError:
+        return OFF
     folder.mkdir(parents=True, exist_ok=True)
     memory, disk = psutil.virtual_memory().available, shutil.disk_usage(folder).free
     fits = {"memory": needed < MEMORY_SHARE * memory, "disk": needed < DISK_SHARE * disk}
@@ -105,65 +116,103 @@ def _place(engine: Engine, examples: Sequence[Example], passes: int, folder: Pat
     return wanted
 
 
-def _try(engine: Engine, examples: Sequence[Example], beginning: list[int], place: str) -> Trial:
-    """The shortest and the longest example, as training will compute them and in one trace."""
-    ordered = sorted(examples, key=lambda example: example.tokens)
-    batch = make_batch([ordered[0], *ordered[max(1, len(ordered) - 1) :]])
-    tokens = batch.inputs.size
-    engine.network.eval()
-    # The first time also turns the weights into what is computed in.
-    engine.validate(batch.examples)
-    own_way, engine.one_trace = engine.one_trace, True
-    whole, without, whole_bytes = _timed(engine, batch)
-    engine.one_trace = own_way
-    if place == OFF and own_way:
-        return Trial(0.0, without / tokens, without / tokens, whole_bytes / tokens, 0.0)
-    computed = 0.0
-    if place != OFF:
-        engine.trunk = Trunk(engine.network, engine.params.lora.layers, engine.group, beginning)
-        start = time.perf_counter()
-        for _ in engine.trunk.compute(batch.examples, len(batch.examples), "memory", Path()):
-            pass
-        # Of one batch every process computes the whole; later each has its own.
-        computed = (time.perf_counter() - start) / engine.group.size()
-    fast, seconds, needed = _timed(engine, batch)
-    engine.trunk = None
-    difference = _difference(fast, whole)
-    if difference > TOLERANCE:
-        seconds, needed = without, whole_bytes
-    elif place == OFF:
-        without = seconds
-    return Trial(computed / tokens, seconds / tokens, without / tokens, needed / tokens, difference)
-
-
-def _pack_if_the_same(engine: Engine, examples: Sequence[Example], beginning: int) -> None:
+def _packs(engine: Engine, examples: Sequence[Example], beginning: int) -> bool:
     """Whether a row as long as they come is right: positions may be looked at by its length."""
     size = math.ceil(engine.params.batch_pairs / engine.group.size())
-    longest = sorted(examples, key=lambda example: -example.tokens)[:size]
+    longest = make_batch(sorted(examples, key=lambda example: -example.tokens)[:size])
+    # LongRoPE has two sets of frequencies, and two rows on one side of the change agree.
+    changes = [
+        getattr(module, "original_max_position_embeddings", math.inf)
+        for module in engine.network.modules()
+    ]
+    if pack(longest, beginning).inputs.size > min(changes):
+        return False
     engine.network.eval()
     try:
-        apart = engine.descent.difference_in_one_row(make_batch(longest), beginning)
+        return engine.descent.difference_in_one_row(longest, beginning) <= TOLERANCE
     except NotPackableError:
-        apart = math.inf
-    engine.packs = apart <= TOLERANCE
+        return False
 
 
-def _go_without(engine: Engine, trial: Trial, place: str) -> None:
-    """Trace the whole network as one from here on, because the trial proved the other way wrong."""
+def _apart(engine: Engine, examples: Sequence[Example], beginning: list[int], place: str) -> float:
+    """How far training's way is from one trace without a trunk, on a few short examples."""
+    if place == OFF and engine.one_trace:
+        return 0.0
+    # Short, because one trace over all keeps much, and nobody has asked yet what there is room for.
+    short = [
+        Example(each.id, each.prompt, each.answer[:TRIED_TOKENS])
+        for each in _shortest_and_longest(engine, examples)
+    ]
+    batch = make_batch(short)
+    engine.network.eval()
+    own_way, engine.one_trace = engine.one_trace, True
+    loss, gradients = engine.gradients(batch, len(batch.targets))
+    engine.one_trace = own_way
+    try:
+        engine.trunk = _trial_trunk(engine, short, beginning) if place != OFF else None
+        found = engine.gradients(batch, len(batch.targets))
+        found_again = engine.validate(short)
+    except (NotAStackError, NotPackableError):
+        return math.inf
+    finally:
+        engine.trunk = None
+    return max(_difference(found, (loss, gradients)), abs(found_again - loss) / abs(loss))
+
+
+def _try(engine: Engine, examples: Sequence[Example], beginning: list[int], place: str) -> Trial:
+    """Training's way, and that without a trunk, on a batch that has one of the longest examples."""
+    batch = make_batch(_shortest_and_longest(engine, examples))
+    size = engine.group.size()
+    mine = share(batch, 0, size) or batch
+    tokens = mine.inputs.size
+    engine.network.eval()
+    # The first time also turns the weights into what is computed in.
+    engine.validate(batch.examples[:1])
+    without, needed = _timed(engine, batch)
+    without /= tokens * size
+    if place == OFF:
+        return Trial(0.0, without, without, needed / tokens)
+    start = time.perf_counter()
+    engine.trunk = _trial_trunk(engine, batch.examples, beginning)
+    # Of one batch every process computes the whole; later each has its own.
+    computed = (time.perf_counter() - start) / (batch.inputs.size * size)
+    seconds, needed = _timed(engine, batch)
+    engine.trunk = None
+    packed = beginning and engine.packs and engine.params.lora.dropout == 0
+    shared = len(beginning) if packed else 0
+    tokens = pack(mine, shared).inputs.size if packed else tokens
+    return Trial(computed, seconds / (tokens * size), without, needed / tokens, shared)
+
+
+def _shortest_and_longest(engine: Engine, examples: Sequence[Example]) -> list[Example]:
+    """One of each for every process."""
+    ordered, each = sorted(examples, key=lambda example: example.tokens), engine.group.size()
+    return [*ordered[:each], *ordered[max(each, len(ordered) - each) :]]
+
+
+def _trial_trunk(engine: Engine, examples: Sequence[Example], beginning: list[int]) -> Trunk:
+    trunk = Trunk(engine.network, engine.params.lora.layers, engine.group, beginning)
+    for _ in trunk.compute(examples, len(examples), "memory", Path()):
+        pass
+    return trunk
+
+
+def _go_without(engine: Engine, apart: float, place: str) -> None:
+    """Trace the whole network as one from here on, because the other way proved to be wrong."""
     what = "trunk" if place != OFF else "gradients block by block"
-    _say(engine, f"{what}: off, it differs by {trial.difference:.1e} on a trial batch")
+    _say(engine, f"{what}: off, it differs by {apart:.1e} on a trial batch")
     engine.one_trace = True
     if engine.params.gradient_checkpointing and on_cpu():
         _say(engine, "gradient_checkpointing: off, it needs a network of one block after another")
 
 
-def _timed(engine: Engine, batch: Batch) -> tuple[Any, float, int]:
-    """Loss and gradients, the seconds they took, and the bytes beyond what was there before."""
+def _timed(engine: Engine, batch: Batch) -> tuple[float, int]:
+    """The seconds that the gradients took, and the bytes beyond what was there before."""
     before = mx.get_active_memory()
     mx.reset_peak_memory()
     start = time.perf_counter()
-    computed = engine.gradients(batch, len(batch.targets))
-    return computed, time.perf_counter() - start, mx.get_peak_memory() - before
+    engine.gradients(batch, len(batch.targets))
+    return time.perf_counter() - start, mx.get_peak_memory() - before
 
 
 def _difference(fast: tuple[float, Any], slow: tuple[float, Any]) -> float:
@@ -176,7 +225,7 @@ def _difference(fast: tuple[float, Any], slow: tuple[float, Any]) -> float:
     largest = max(float(mx.abs(array).max()) for array in expected.values())
     for name, array in found.items():
         differences.append(float(mx.abs(array - expected[name]).max()) / largest)
-    return max(differences)
+    return float(np.max(differences))
 
 
 def _refuse_too_large(engine: Engine, examples: Sequence[Example], trial: Trial) -> None:
@@ -210,7 +259,8 @@ def _forecast(
     tokens = sum(example.tokens - 1 for example in examples) / len(examples)
     steps = params.iterations - done
     step = trial.with_trunk if place != OFF else trial.without
-    step *= tokens * params.batch_pairs * params.accumulate_batches
+    shared = trial.shared * max(0, params.batch_pairs - engine.group.size())
+    step *= (tokens * params.batch_pairs - shared) * params.accumulate_batches
     states = trunk_bytes(engine.network, [*examples, *validation]) if place != OFF else 0
     lines = [f"{steps} steps of about {step:.2g} s"]
     seconds = steps * step

@@ -114,6 +114,16 @@ def test_positions_that_depend_on_a_rows_length_are_found_out(tmp_path: Any) -> 
         assert made.packs is packs
 
 
+def test_a_row_beyond_longropes_change_is_not_packed(tmp_path: Any) -> None:
+    for length, packs in ((19, True), (18, False)):
+        network = tiny.network()
+        network.layers[0].self_attn.rope.original_max_position_embeddings = length
+        made = engine(network)
+        use_what_pays(made, EXAMPLES, [], tmp_path, 0)
+        assert made.trunk is not None
+        assert made.packs is packs
+
+
 def test_a_mask_that_is_not_known_is_refused() -> None:
     packed = pack(make_batch(EXAMPLES), 2)
     x = mx.zeros((1, 2, packed.inputs.size, 8))

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from blogtune.errors import UserError
+from blogtune.runtime import host
 from blogtune.training import plan
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Example
@@ -94,12 +95,12 @@ def test_a_trunk_that_does_not_fit_is_refused(
 def test_a_batch_that_does_not_fit_is_refused_with_what_to_lower(
     tmp_path: Path, free: Any, *, recompute: bool
 ) -> None:
+    host.use()
     free(memory=100_000)
     with pytest.raises(UserError) as caught:
         used(tmp_path, trunk_cache="off", layers=4, gradient_checkpointing=recompute)
     other = "" if recompute else r", or set train\.gradient_checkpointing: true"
-    # With numpy's exponentials or MLX's, whichever an earlier test put in place.
-    size = r"[23]\d\d kB" if recompute else r"(1\.\d+ MB|[89]\d\d kB)"
+    size = r"[23]\d\d kB" if recompute else r"[89]\d\d kB"
     assert caught.match(
         rf"^train\.batch_pairs: 2 takes about {size} of memory a step, of 100 kB that are "
         r"free; lower it \(and raise train\.accumulate_batches\), or lower "

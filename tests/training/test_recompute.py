@@ -1,5 +1,6 @@
 """Gradient checkpointing by MLX's own way, as on a GPU."""
 
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -10,7 +11,9 @@ from mlx.utils import tree_flatten
 from blogtune.runtime import host
 from blogtune.training.blocks import list_of_blocks
 from blogtune.training.engine import Engine
+from blogtune.training.examples import Example, make_batch
 from blogtune.training.recompute import Recomputed, drawn
+from blogtune.training.trunk import Trunk
 from tests import tiny
 from tests.training.architectures import spread_adapters
 
@@ -46,6 +49,36 @@ def test_a_recomputed_block_drops_again_what_it_dropped(dtype: mx.Dtype) -> None
         np.testing.assert_allclose(
             got.astype(mx.float32), expected.astype(mx.float32), atol=tolerance * largest
         )
+
+
+def test_one_trace_on_a_gpu_recomputes_its_adapted_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blogtune.training.engine.on_cpu", lambda: False)
+    examples = [Example("a", [1, 5, 6, 7], [8, 9, 2]), Example("b", [1, 5, 6], [10, 33, 2])]
+    seen, call = list[int](), Recomputed.__call__
+
+    def counted(stand_in: Recomputed, *given: Any, **named: Any) -> mx.array:
+        seen.append(1)
+        return call(stand_in, *given, **named)
+
+    monkeypatch.setattr(Recomputed, "__call__", counted)
+    found = list[dict[str, Any]]()
+    for recompute in (False, True):
+        network = tiny.network()
+        # What numpy does for float32 would ask for values while MLX traces.
+        network.set_dtype(mx.bfloat16)
+        params = tiny.train_params(dropout=0.0, layers=3, gradient_checkpointing=recompute)
+        made = Engine(network, params, tiny.ALONE)
+        spread_adapters(network)
+        network.set_dtype(mx.bfloat16)
+        made.trunk = Trunk(network, 3, tiny.ALONE)
+        list(made.trunk.compute(examples, 2, "memory", Path()))
+        loss, gradients = made.gradients(make_batch(examples), 6)
+        assert len(seen) == (3 if recompute else 0)
+        found.append({"loss": mx.array(loss), **dict(tree_flatten(gradients))})
+    for name, array in found[0].items():
+        largest = float(mx.abs(array).max())
+        got, expected = (each[name].astype(mx.float32) for each in found)
+        np.testing.assert_allclose(got, expected, atol=2e-2 * largest, err_msg=name)
 
 
 def test_two_recomputed_blocks_drop_other_things() -> None:

@@ -17,6 +17,7 @@ from blogtune.training.plan import use_what_pays
 from blogtune.training.trunk import Place, Trunk, shared_beginning, trunk_bytes
 from tests import tiny
 from tests.training.architectures import NAMES, build, spread_adapters
+from tests.training.oracle import simple_loss
 
 EXAMPLES = [
     Example("a", [1, 5, 6, 7], [8, 9, 2]),
@@ -58,9 +59,10 @@ def assert_same(got: dict[str, Any], expected: dict[str, Any], tolerance: float)
 @pytest.mark.parametrize("place", ["memory", "disk"])
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("shares", [False, True], ids=["each whole", "beginning shared"])
+@pytest.mark.parametrize("one_trace", [False, True], ids=["block by block", "one trace"])
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_and_gradients_are_the_same_with_the_trunk(
-    name: str, shares: bool, batch: Batch, place: Place, tmp_path: Path
+    name: str, one_trace: bool, shares: bool, batch: Batch, place: Place, tmp_path: Path
 ) -> None:
     made = engine(build(name))
     expected = loss_and_gradients(made, None, batch, one_trace=True)
@@ -70,7 +72,7 @@ def test_loss_and_gradients_are_the_same_with_the_trunk(
     trunk = Trunk(made.network, 2, tiny.ALONE, beginning)
     assert list(trunk.compute(EXAMPLES, 2, place, tmp_path)) == [2, 1]
     assert list(tmp_path.iterdir()) == []
-    assert_same(loss_and_gradients(made, trunk, batch), expected, 1e-4)
+    assert_same(loss_and_gradients(made, trunk, batch, one_trace=one_trace), expected, 1e-4)
 
 
 @pytest.mark.parametrize("bits", [None, 4], ids=["plain", "quantized"])
@@ -183,6 +185,27 @@ class Counting(StandIn):
         return self.block(x, *inputs, **named)
 
 
+class Looping(LlamaModel):
+    """Goes through its blocks twice, so that the last one's output is looked at again."""
+
+    def __call__(self, inputs: mx.array, *_: Any, **__: Any) -> mx.array:
+        h = self.embed_tokens(inputs)
+        for layer in self.layers * 2:
+            h = layer(h, "causal")
+        return self.norm(h)
+
+
+class Unrolled(LlamaModel):
+    """Calls what its blocks consist of, and no block."""
+
+    def __call__(self, inputs: mx.array, *_: Any, **__: Any) -> mx.array:
+        h = self.embed_tokens(inputs)
+        for layer in self.layers:
+            h = h + layer.self_attn(layer.input_layernorm(h), "causal")
+            h = h + layer.mlp(layer.post_attention_layernorm(h))
+        return self.norm(h)
+
+
 class Skipping(LlamaModel):
     """Adds what left the first block to the last one's output, as no plain stack does."""
 
@@ -194,27 +217,31 @@ class Skipping(LlamaModel):
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
-@pytest.mark.parametrize(
-    ("cache", "what"), [("memory", "trunk"), ("off", "gradients block by block")]
-)
+@pytest.mark.parametrize("kind", [Skipping, Looping, Unrolled])
+@pytest.mark.parametrize("cache", ["auto", "off"])
 def test_a_network_that_is_no_plain_stack_is_traced_as_one(
     cache: str,
-    what: str,
+    kind: type[LlamaModel],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     *,
     recompute: bool,
 ) -> None:
     network: Model = tiny.network()
-    network.model = Skipping(network.args)
+    network.model = kind(network.args)
     changes = {"trunk_cache": cache, "gradient_checkpointing": recompute}
     made = engine(network, iterations=100, **changes)
     use_what_pays(made, EXAMPLES, EXAMPLES, tmp_path, 0)
     assert made.trunk is None
     assert made.one_trace
     said = capsys.readouterr().err
+    what = "trunk" if cache == "auto" and kind is not Unrolled else "gradients block by block"
     assert f"{what}: off, it differs by" in said
     assert ("gradient_checkpointing: off" in said) == recompute
+    batch = make_batch(EXAMPLES)
+    simple = float(simple_loss(network, batch, len(batch.targets)))
+    assert made.validate(EXAMPLES) == pytest.approx(simple, rel=1e-5)
+    assert made.step([batch], 1, 1e-3) == pytest.approx(simple, rel=1e-5)
 
 
 @pytest.mark.parametrize(

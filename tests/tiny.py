@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from blogtune.records import Pair
-from blogtune.training.examples import make_batch, make_examples
+from blogtune.training.examples import Example, make_batch, make_examples
 from blogtune.training.params import TrainParams
 from tests.training.oracle import simple_loss
 
@@ -37,6 +37,13 @@ FACTS = {
     "When does training stop?": "When all of its steps are done.",
     "Where is the seed?": "In the parameters.",
 }
+
+# Texts as tokens, of unlike lengths, that begin with two tokens in common.
+EXAMPLES = [
+    Example("a", [1, 5, 6, 7], [8, 9, 2]),
+    Example("b", [1, 5, 6], [10, 2]),
+    Example("c", [1, 5, 6, 7, 20, 21, 33, 40, 41], [8, 9, 3, 4, 2]),
+]
 
 # The group of a process that works alone.
 ALONE = mx.distributed.init()

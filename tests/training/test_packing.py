@@ -18,11 +18,7 @@ from blogtune.training.trunk import Trunk, shared_beginning
 from tests import tiny
 from tests.training.architectures import NAMES, build, spread_adapters
 
-EXAMPLES = [
-    Example("a", [1, 5, 6, 7], [8, 9, 2]),
-    Example("b", [1, 5, 6], [10, 2]),
-    Example("c", [1, 5, 6, 7, 20, 21, 33, 40, 41], [8, 9, 3, 4, 2]),
-]
+EXAMPLES = tiny.EXAMPLES
 # Those that keep windows, or look at positions in attention of their own.
 UNPACKED = {"gemma2", "gemma3_text"}
 
@@ -103,7 +99,7 @@ def test_what_is_dropped_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
         assert packed == expected
 
 
-def test_positions_that_depend_on_a_rows_length_are_found_out(tmp_path: Any) -> None:
+def test_positions_that_depend_on_a_rows_length_are_found_out(tmp_path: Path) -> None:
     """With frequencies for texts of up to 16 tokens and others for longer ones."""
     scaling = {"type": "dynamic", "factor": 4.0}
     for count, packs in ((1, True), (3, False)):
@@ -114,7 +110,7 @@ def test_positions_that_depend_on_a_rows_length_are_found_out(tmp_path: Any) -> 
         assert made.packs is packs
 
 
-def test_a_row_beyond_longropes_change_is_not_packed(tmp_path: Any) -> None:
+def test_a_row_beyond_longropes_change_is_not_packed(tmp_path: Path) -> None:
     for length, packs in ((19, True), (18, False)):
         network = tiny.network()
         network.layers[0].self_attn.rope.original_max_position_embeddings = length

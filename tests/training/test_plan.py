@@ -16,11 +16,7 @@ from blogtune.training.plan import use_what_pays
 from blogtune.training.trunk import trunk_bytes
 from tests import tiny
 
-EXAMPLES = [
-    Example("a", [1, 5, 6, 7], [8, 9, 2]),
-    Example("b", [1, 5, 6], [10, 2]),
-    Example("c", [1, 5, 6, 7, 20, 21, 33, 40, 41], [8, 9, 3, 4, 2]),
-]
+EXAMPLES = tiny.EXAMPLES
 Usage = namedtuple("Usage", "total used free")
 
 

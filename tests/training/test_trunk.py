@@ -19,11 +19,7 @@ from tests import tiny
 from tests.training.architectures import NAMES, build, spread_adapters
 from tests.training.oracle import simple_loss
 
-EXAMPLES = [
-    Example("a", [1, 5, 6, 7], [8, 9, 2]),
-    Example("b", [1, 5, 6], [10, 2]),
-    Example("c", [1, 5, 6, 7, 20, 21, 33, 40, 41], [8, 9, 3, 4, 2]),
-]
+EXAMPLES = tiny.EXAMPLES
 # "a" is padded by nothing in one, by seven tokens in the other.
 BATCHES = [
     pytest.param(make_batch(EXAMPLES[:2]), id="little padding"),

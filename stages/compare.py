@@ -25,7 +25,7 @@ def main(run: Run) -> None:
     near = read_records(Path("data/processed/near_duplicates.jsonl"), NearDuplicate)
     comparison = compare(judgements, {each.test for each in near}, fitness, params)
     with atomic_text(Path("plots/similarity.csv")) as file:
-        comparison.distributions.to_csv(file, index=False, lineterminator="\n")
+        comparison.means.to_csv(file, index=False, lineterminator="\n")
     write_records(Path("data/examples.jsonl"), comparison.examples)
     write_json(Path("metrics/similarity.json"), comparison.similarity)
     write_json(Path("metrics/comparison.json"), comparison.metrics)

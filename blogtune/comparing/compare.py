@@ -35,14 +35,14 @@ class Comparison:
     """What `compare` found.
 
     `metrics` is nested and holds all models side by side, whatever `compare.candidate` says;
-    `similarity` describes that candidate alone. `distributions` has a row for each model and
-    question: model, id, similarity, beyond_question.
+    `similarity` describes that candidate alone. `means` has a row for each model that has a score:
+    model, similarity.
     """
 
     metrics: Metrics
     similarity: Metrics
     examples: list[Change]
-    distributions: pd.DataFrame
+    means: pd.DataFrame
 
 
 def compare(
@@ -84,7 +84,7 @@ def compare(
         metrics=_clean(metrics),
         similarity=_clean(_alone(tables[params.candidate], params)),
         examples=biggest_changes(rows, params.examples),
-        distributions=_distributions(tables),
+        means=_means(tables),
     )
 
 
@@ -172,9 +172,9 @@ def _at_equal_length(
     return difference_at_equal_length(*scores, change, ours["post"].tolist(), params.confidence)
 
 
-def _distributions(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    columns = ["model", "id", "similarity", "beyond_question"]
-    return pd.concat([table.reset_index()[columns] for table in tables.values()])
+def _means(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    means = pd.Series({model: table["similarity"].mean() for model, table in tables.items()})
+    return means.dropna().round(6).rename_axis("model").reset_index(name="similarity")
 
 
 def _clean(metrics: Metrics) -> Metrics:

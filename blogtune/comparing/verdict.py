@@ -82,11 +82,15 @@ def sentence(subject: str, evidence: Evidence, min_posts: int) -> str:
 
 def signed(interval: Interval) -> str:
     """Return "+0.071 [+0.042, +0.100]"."""
-    return f"{interval.mean:+.3f} {_span(interval)}"
+    return f"{_signed(interval.mean)} {_span(interval)}"
 
 
 def _span(interval: Interval) -> str:
-    return f"[{interval.low:+.3f}, {interval.high:+.3f}]"
+    return f"[{_signed(interval.low)}, {_signed(interval.high)}]"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 3) + 0.0:+.3f}"  # never -0.000
 
 
 def _basis(evidence: Evidence) -> str:

@@ -23,6 +23,11 @@ class Columns(NamedTuple):
         there = set(found)
         return [name for name in self.given if name not in there]
 
+    def enough(self, found: Iterable[str]) -> bool:
+        """Whether the columns found can hold a pair: a talk, or question and answer."""
+        there = set(found)
+        return not there.isdisjoint(self.talks) or {self.question, self.answer} <= there
+
 
 AS_HERE = Columns()
 

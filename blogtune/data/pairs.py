@@ -12,7 +12,7 @@ Three schemas; other keys in a row are passed over, and `data.columns` renames t
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal, cast, get_args
 
 from blogtune.data.columns import AS_HERE, Columns
@@ -49,22 +49,38 @@ class BadRowError(Exception):
         self.reason: Reason = reason
 
 
-def pairs_of(content: bytes | Mapping[str, object], columns: Columns = AS_HERE) -> list[Pair]:
+# A JSONL line, a table's row, or what is wrong with a row that is none.
+Content = bytes | Mapping[str, object] | BadRowError
+
+
+def pairs_of(content: Content, columns: Columns = AS_HERE) -> list[Pair]:
     """Return the row's pairs, at least one, in its order; raise BadRowError where it is malformed.
 
     A conversation gives one pair for each user turn with the assistant turn that follows; a
     leading system message is passed over. The post is the first of `post`, `url` and `title`
-    that says something, else None. Text loses its outer white space.
+    that says something. Without one a single pair has None, but the pairs of one conversation
+    share a post named after its text: they are no independent questions. Text loses its outer
+    white space.
     """
+    if isinstance(content, BadRowError):
+        raise content
     row = _parse(content) if isinstance(content, bytes) else content
     post = _post(row, columns)
-    return [_pair(post, question, answer) for question, answer in _exchanges(row, columns)]
+    exchanges = list(_exchanges(row, columns))
+    if post is None and len(exchanges) > 1:
+        post = _conversation(exchanges)
+    return [_pair(post, question, answer) for question, answer in exchanges]
 
 
 def pair_id(post: str | None, question: str, answer: str) -> str:
     """Return 16 hex digits that stay the same wherever and whenever the pair is read."""
     text = "\x1f".join((post or "", question, answer))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _conversation(exchanges: list[tuple[str, str]]) -> str:
+    text = "\x1f".join(chain.from_iterable(exchanges))
+    return f"conversation {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _pair(post: str | None, question: str, answer: str) -> Pair:

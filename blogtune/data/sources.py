@@ -1,22 +1,23 @@
 """Finds the data files and streams their rows, without judging what a row says.
 
 JSONL rows stay bytes, so that a row that is no UTF-8 or no JSON is one bad row with its line and
-not the end of the file. CSV and Parquet go through `datasets`, one batch at a time; there the
-row's number stands for the line.
+not the end of the file. A CSV row's line is that on which it begins. Parquet goes through
+`datasets`, one batch at a time; there the row's number stands for the line.
 """
 
 import csv
 import glob
 import json
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from blogtune.data.columns import AS_HERE, Columns
+from blogtune.data.pairs import BadRowError, Content
 from blogtune.errors import UserError
 
 IGNORED = {".md", ".txt"}
@@ -25,6 +26,11 @@ RECEIPT = "source.json"
 TABLE_BATCH_ROWS = 1000
 # JSON lines have no header: a column that none of the first so many has is taken for a mistake.
 FIRST_LINES = 100
+# A file without a header has whole texts for names.
+NAME_CHARACTERS = 40
+OTHER_SEPARATORS = (";", "\t")
+# Put behind a CSV file's last line: inside quotes that are never closed it ends up in a cell.
+END = "\x1fend of file"
 
 
 class Row(NamedTuple):
@@ -32,7 +38,7 @@ class Row(NamedTuple):
 
     file: Path
     line: int
-    content: bytes | Mapping[str, object]
+    content: Content
 
     @property
     def where(self) -> str:
@@ -42,13 +48,13 @@ class Row(NamedTuple):
 def read_rows(path: Path, columns: Columns = AS_HERE) -> Iterator[Row]:
     """Yield every row of a data file, or of the data files under a folder, sorted by name.
 
-    Blank lines in JSONL are no rows. Raises UserError for a missing path, an unknown kind of
-    file, a file that cannot be read, one without a row and one without a column that was named.
+    Blank lines in JSONL and CSV are no rows. Raises UserError for a missing path, an unknown kind
+    of file, a file that cannot be read, one without a row and one without the columns that are
+    needed or were named.
     """
     for file in data_files(path):
         reader = READERS[file.suffix.lower()]
-        if columns.given:
-            _check_columns(file, reader, columns)
+        _check_columns(file, reader.columns(file), columns)
         empty = True
         for line, content in reader.rows(file, columns):
             empty = False
@@ -92,14 +98,27 @@ def _unreadable(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
-def _check_columns(file: Path, reader: "Reader", columns: Columns) -> None:
-    there = reader.columns(file)
-    lacking = columns.missing(there)
-    if there and lacking:
+def _check_columns(file: Path, there: list[str], columns: Columns) -> None:
+    """Raise UserError where columns are found, but not those that are needed, or one twice."""
+    twice = next((name for name in there if name and there.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{file}: two columns are called {twice}; rename or remove one")
+    found = ", ".join(map(_shown, filter(None, there)))
+    if there and (lacking := columns.missing(there)):
         raise UserError(
-            f"{file}: no column {', '.join(lacking)}, which data.columns names; there are "
-            f"{', '.join(there)}"
+            f"{file}: no column {', '.join(lacking)}, which data.columns names; there are {found}"
         )
+    if there and not columns.enough(there):
+        raise UserError(
+            f"{file}: no column {' or '.join(columns.talks)}, nor {columns.question} and "
+            f"{columns.answer}; there are {found}; name yours in data.columns"
+        )
+
+
+def _shown(name: str) -> str:
+    """A column's name for a message, in quotes where its ends would not be seen."""
+    shown = name[:NAME_CHARACTERS]
+    return shown if shown == shown.strip() and shown.isprintable() else repr(shown)
 
 
 def _jsonl(file: Path, _: Columns = AS_HERE) -> Iterator[tuple[int, bytes]]:
@@ -123,40 +142,55 @@ def _jsonl_columns(file: Path) -> list[str]:
     return list(names)
 
 
-def _csv(file: Path, columns: Columns) -> Iterator[tuple[int, dict[str, object]]]:
-    """Every cell is text: "NA" is no missing value here, and 7 no number."""
+def _csv(file: Path, columns: Columns) -> Iterator[tuple[int, Content]]:
+    """Every cell is text: "NA" is no missing value here, and 7 no number; a missing one is ""."""
     with _table_errors(file):
-        datasets = _datasets()
-        features = datasets.Features({name: datasets.Value("string") for name in _header(file)})
-        options = {"features": features, "na_filter": False, "index_col": False}
-        rows = _stream("csv", file, chunksize=TABLE_BATCH_ROWS, **options)
-        for number, row in enumerate(rows, 1):
-            yield number, {k: _decoded(v) if k in columns.talks else v for k, v in row.items()}
+        records = _records(file)
+        _, names = next(records, (0, list[str]()))
+        for line, cells in records:
+            if len(cells) > len(names):
+                told = f"{len(cells)} cells under {len(names)} column names"
+                yield line, BadRowError("unknown_schema", told)
+                continue
+            row = dict.fromkeys(names, "") | dict(zip(names, cells, strict=False))
+            yield line, {k: _decoded(v) if k in columns.talks else v for k, v in row.items()}
 
 
 def _csv_columns(file: Path) -> list[str]:
     with _table_errors(file):
-        return _header(file)
+        _, names = next(_records(file), (0, list[str]()))
+    if len(names) == 1 and (found := [each for each in OTHER_SEPARATORS if each in names[0]]):
+        raise UserError(f"{file}: its columns are separated by {found[0]!r}; it must be a comma")
+    return names
 
 
-def _header(file: Path) -> list[str]:
-    """The column names; raise UserError where the first row has more cells than names.
-
-    pandas would take the first column for an index and shift the others, or cut the last one off.
-    """
+def _records(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines' cells, each record with the line on which it begins; blank lines are none."""
     csv.field_size_limit(2**31 - 1)  # a post's text may be longer than the 128 KiB of the default
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        rows = (row for row in csv.reader(lines) if row)
-        names, first = next(rows, list[str]()), next(rows, list[str]())
-    if len(first) > len(names):
-        raise UserError(f"{file}:1: {len(first)} cells under {len(names)} column names")
-    return names
+        reader = csv.reader(chain(lines, [END]))
+        line = 1
+        for cells in reader:
+            if cells and cells[-1].endswith(END) and cells != [END]:
+                raise UserError(f"{file}:{line}: a quote in this row is never closed")
+            if cells and cells != [END]:
+                yield line, cells
+            line = reader.line_num + 1
 
 
 def _parquet(file: Path, _: Columns) -> Iterator[tuple[int, dict[str, object]]]:
     with _table_errors(file):
-        # By default a batch is a row group, which may hold the whole file.
-        yield from enumerate(_stream("parquet", file, batch_size=TABLE_BATCH_ROWS), 1)
+        # Not at the top: it takes seconds to import, and most data are JSONL.
+        rows = import_module("datasets").load_dataset(
+            "parquet",
+            # A name is read as a pattern, and a file may well be called "posts[1].parquet".
+            data_files=glob.escape(str(file)),
+            split="train",
+            streaming=True,
+            # By default a batch is a row group, which may hold the whole file.
+            batch_size=TABLE_BATCH_ROWS,
+        )
+        yield from enumerate(rows, 1)
 
 
 def _parquet_columns(file: Path) -> list[str]:
@@ -164,25 +198,12 @@ def _parquet_columns(file: Path) -> list[str]:
         return list(import_module("pyarrow.parquet").read_schema(file).names)
 
 
-def _stream(kind: str, file: Path, **options: Any) -> Iterable[dict[str, object]]:
-    # The name is read as a pattern, and a file may well be called "posts[1].csv".
-    name = glob.escape(str(file))
-    return _datasets().load_dataset(kind, data_files=name, split="train", streaming=True, **options)
-
-
-def _datasets() -> Any:
-    # Not at the top: it takes seconds to import, and most data are JSONL.
-    return import_module("datasets")
-
-
-def _decoded(value: object) -> object:
+def _decoded(cell: str) -> object:
     """A CSV cell can hold a conversation only as JSON; text that is none stays for the checks."""
-    if not isinstance(value, str):
-        return value
     try:
-        return json.loads(value)
+        return json.loads(cell)
     except (ValueError, RecursionError):
-        return value
+        return cell
 
 
 @contextmanager
@@ -190,7 +211,7 @@ def _table_errors(file: Path) -> Generator[None]:
     """Turn what the table readers raise for a broken file into one line with its name."""
     try:
         yield
-    except (OSError, ValueError, csv.Error) as error:  # pandas' and Arrow's errors are ValueErrors
+    except (OSError, ValueError, csv.Error) as error:  # Arrow's errors are ValueErrors
         problem = " ".join(str(error).split())
         raise UserError(f"{file}: not readable as a UTF-8 table: {problem}") from error
 
@@ -198,7 +219,7 @@ def _table_errors(file: Path) -> Generator[None]:
 class Reader(NamedTuple):
     """How a kind of file is read: its rows one after the other, and its columns."""
 
-    rows: Callable[[Path, Columns], Iterator[tuple[int, bytes | Mapping[str, object]]]]
+    rows: Callable[[Path, Columns], Iterator[tuple[int, Content]]]
     columns: Callable[[Path], list[str]]
 
 

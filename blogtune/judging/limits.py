@@ -25,8 +25,14 @@ def _shortcomings(figures: Figures, params: CheckParams) -> Iterator[str]:
     if figures.unscored > params.max_unscored:
         share, most = 100 * _up(figures.unscored), 100 * params.max_unscored
         yield f"{share:.0f}% without a score, above {most:g}%, mostly: {figures.unscored_reason}"
+    elif (right := _right_answers(figures)) < params.min_right:
+        count = f"only {right} right answer{'s' * (right > 1)}" if right else "no right answers"
+        yield (
+            f"{count} of known worth, at least {params.min_right} are needed; write more into "
+            "judge.check.paraphrases"
+        )
     elif figures.auc is None:
-        yield "no right answers to test it with; write some into judge.check.paraphrases"
+        yield "no wrong answer has a score"
     if figures.auc is not None and figures.auc < params.min_auc:
         yield f"AUC {_down(figures.auc):g} below {params.min_auc:g}"
     agreement = figures.retest_agreement
@@ -37,6 +43,12 @@ def _shortcomings(figures: Figures, params: CheckParams) -> Iterator[str]:
         if gain.mean > params.max_instruction_gain:
             most = params.max_instruction_gain
             yield f"a hidden instruction gains {_up(gain.mean):g}, above {most:g}"
+
+
+def _right_answers(figures: Figures) -> int:
+    """How many right answers the areas under the curve rest on: those with a score."""
+    found = figures.similarity.get(figures.right)
+    return found.n if found else 0
 
 
 def _blind_spots(figures: Figures, params: CheckParams) -> Iterator[str]:

@@ -57,6 +57,7 @@ class CheckParams(Section):
     items: int = Field(ge=1)
     seed: int = Field(ge=0)
     paraphrases: str
+    min_right: int = Field(ge=1)
     min_auc: float = Field(ge=0.0, le=1.0)
     max_unscored: float = Field(ge=0.0, le=1.0)
     min_retest_agreement: float = Field(ge=0.0, le=1.0)

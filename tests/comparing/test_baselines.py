@@ -42,6 +42,14 @@ def test_the_base_answer_is_cut_to_the_median_length_of_the_fine_tuned_ones() ->
     assert by_model()["base_cut", "b"].answer == "Because."
 
 
+def test_one_long_answer_does_not_move_the_median() -> None:
+    test = [pair(name, "What is rank?") for name in "abc"]
+    base = [answer(name, text="One. Two. Three.") for name in "abc"]
+    tuned = [answer(name, text="x" * size) for name, size in (("a", 4), ("b", 5), ("c", 100))]
+    rows = baselines(test, TRAIN, base, tuned, 7)
+    assert [row.answer for row in rows if row.model == "base_cut"] == ["One."] * 3
+
+
 def test_the_nearest_training_answer_is_that_of_the_nearest_pair() -> None:
     assert by_model()["nearest_training_answer", "a"].answer == "Its width."
     assert by_model()["nearest_training_answer", "b"].answer == "When the rate is high."
@@ -109,6 +117,10 @@ def test_the_nearest_text_shares_the_rarest_words(question: str, expected: int) 
 def test_a_rare_word_counts_in_the_question_as_well_as_in_the_text() -> None:
     texts = ["is the loss", "rank and some more", "the is x", "is the y", "the is z"]
     assert Nearest(texts).find("is the rank") == 1
+
+
+def test_a_word_that_the_question_repeats_counts_as_often() -> None:
+    assert Nearest(["rank", "loss"]).find("rank loss loss") == 1
 
 
 @given(st.lists(st.text("abc ", min_size=1).filter(str.strip), min_size=1, max_size=8))

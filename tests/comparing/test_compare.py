@@ -10,7 +10,7 @@ from blogtune.comparing.compare import Comparison, compare
 from blogtune.comparing.statistics import difference_at_equal_length, paired_difference
 from blogtune.errors import UserError
 from blogtune.records import Judgement
-from tests.comparing.build import fitness, judged, judgement, params
+from tests.comparing.build import MODELS, fitness, judged, judgement, params
 
 BASE = [0.2, 0.3, 0.5, 0.7, 0.9, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4]
 BETTER = [score + 0.05 + 0.01 * (row % 3) for row, score in enumerate(BASE)]
@@ -99,7 +99,7 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
         compare(turned, set(), fitness(), params()),
     )
     assert first.metrics == second.metrics
-    assert first.distributions.to_csv() == second.distributions.to_csv()
+    assert first.means.to_csv() == second.means.to_csv()
 
 
 def test_the_comparison_does_not_depend_on_the_candidate_and_the_similarity_does() -> None:
@@ -131,8 +131,10 @@ def test_empty_and_cut_answers_are_counted() -> None:
     files = judged(base=BASE)
     files["base"][0] = judgement("000", "base", 0.0, text="", reason="empty answer")
     files["base"][1] = judgement("001", "base", 0.3, stop="length")
+    files["baselines"] = with_answers("echo", BASE, stop="none")
     found = compare(files, set(), fitness(), params()).metrics
     assert (found["base"]["empty"], found["base"]["cut"]) == (1, 1)
+    assert (found["echo"]["empty"], found["echo"]["cut"]) == (0, 0)
     assert (found["fused"]["empty"], found["fused"]["cut"]) == (0, 0)
 
 
@@ -166,22 +168,42 @@ def test_without_references_elsewhere_there_is_no_specific_gain() -> None:
     assert "specific_gain" not in compare(files, set(), fitness(), params()).metrics["finetuned"]
 
 
-def test_the_difference_at_equal_length_is_taken_over_answers_that_say_something() -> None:
-    lengths = [10, 13, 20, 40, 5, 7, 0]
-    scores = [0.5, 0.6, 0.5, 0.4, 0.7, 0.6, 0.0]
-    files = judged(base=[0.5] * 7)
-    files["base"] = with_answers("base", [0.5] * 7, text="x" * 13)
-    files["finetuned"] = [
-        judgement(f"{row:03}", "finetuned", score, text="x" * length)
+def with_lengths(
+    model: str, scores: Sequence[float], lengths: Sequence[int], **values: Any
+) -> list[Judgement]:
+    return [
+        judgement(f"{row:03}", model, score, text="x" * length, **values)
         for row, (score, length) in enumerate(zip(scores, lengths, strict=True))
     ]
-    # "the reference" has 13 characters: the base's answers are off by nothing.
-    change = [abs(math.log(length / 13)) for length in lengths[:6]]
+
+
+def test_the_difference_at_equal_length_is_taken_over_answers_that_say_something() -> None:
+    base_lengths, lengths = [13, 26, 13, 26, 39, 13, 13], [10, 13, 20, 40, 5, 7, 0]
+    scores = [0.5, 0.6, 0.5, 0.4, 0.7, 0.6, 0.0]
+    files = judged(base=[0.5] * 7)
+    files["base"] = with_lengths("base", [0.5] * 7, base_lengths)
+    files["finetuned"] = with_lengths("finetuned", scores, lengths)
+    # "the reference" has 13 characters.
+    change = [
+        abs(math.log(ours / 13)) - abs(math.log(theirs / 13))
+        for ours, theirs in zip(lengths[:6], base_lengths[:6], strict=True)
+    ]
     expected = difference_at_equal_length(scores[:6], [0.5] * 6, change, list("abcdef"), 0.95)
     assert expected is not None
     found = compare(files, set(), fitness(), params()).metrics["finetuned"]["at_equal_length"]
     assert found["mean"] == pytest.approx(expected.mean, abs=1e-6)
     assert found["high"] == pytest.approx(expected.high, abs=1e-6)
+
+
+def test_an_empty_reference_has_no_length_to_compare() -> None:
+    files = {model: with_answers(model, BASE, reference="") for model in MODELS[:3]}
+    found = compare(files, set(), fitness(), params()).metrics["finetuned"]
+    assert "at_equal_length" not in found
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus() -> None:
+    found = compared(base=[0.5] * 12, finetuned=[0.5 - 1e-9] * 12).metrics
+    assert str(found["finetuned"]["difference"]["mean"]) == "0.0"
 
 
 def test_wins_ties_and_losses_add_up_to_the_questions() -> None:
@@ -214,6 +236,37 @@ def test_the_verdict_follows_the_figures(
     assert found["fused"]["verdict"].endswith("judged by cosine (judge passed its test)")
 
 
+def test_the_verdict_rests_on_the_questions_scored_for_both() -> None:
+    found = compared(base=BASE, finetuned=[*BETTER[:-1], None]).metrics
+    assert ", 11 questions in 11 posts, " in found["finetuned"]["verdict"]
+
+
+def one_measure(model: str, scores: Sequence[float | None]) -> list[Judgement]:
+    return with_answers(model, scores, beyond_question=None)
+
+
+@pytest.mark.parametrize(
+    ("echo", "expected"),
+    [
+        pytest.param(
+            [*(score - 0.01 for score in BETTER[:-1]), 1.0], "improved", id="paired by question"
+        ),
+        pytest.param([], "no evidence (not above the echoed question)", id="no echo"),
+    ],
+)
+def test_one_measure_must_lie_above_the_echo_of_the_same_questions(
+    echo: list[float], expected: str
+) -> None:
+    files = {
+        "base": one_measure("base", BASE),
+        "finetuned": one_measure("finetuned", [*BETTER[:-1], None]),
+        "fused": one_measure("fused", BASE),
+        "baselines": one_measure("echo", echo),
+    }
+    found = compare(files, set(), fitness(), params()).metrics
+    assert found["finetuned"]["verdict"].startswith(f"this adapter: {expected}")
+
+
 def test_an_empty_answers_zero_is_no_measure_beyond_the_question() -> None:
     """An LLM judge has none, but an empty answer scores 0 in every respect without a judge."""
     files = {
@@ -226,7 +279,6 @@ def test_an_empty_answers_zero_is_no_measure_beyond_the_question() -> None:
     found = compare(files, set(), fitness(), params())
     assert "beyond_question" not in found.similarity
     assert "beyond_question_difference" not in found.metrics["finetuned"]
-    assert found.distributions["beyond_question"].isna().all()
 
 
 def test_questions_without_a_post_count_as_their_own() -> None:
@@ -239,16 +291,10 @@ def test_questions_without_a_post_count_as_their_own() -> None:
     assert "none names its post: each counted as its own" in found["finetuned"]["verdict"]
 
 
-def test_the_distributions_have_a_row_for_each_model_and_question() -> None:
-    found = compared(base=[0.5, None], finetuned=[0.6, 0.7]).distributions
+def test_the_plot_has_one_row_a_model_because_dvc_stacks_what_stands_twice() -> None:
+    found = compared(base=[0.5, None], finetuned=[0.6, 0.7], echo=[None, None]).means
     csv = found.to_csv(index=False, lineterminator="\n").splitlines()
-    assert csv[:4] == [
-        "model,id,similarity,beyond_question",
-        "base,000,0.5,0.5",
-        "base,001,,",
-        "finetuned,000,0.6,0.6",
-    ]
-    assert len(csv) == 1 + 4 * 2
+    assert csv == ["model,similarity", "base,0.5", "finetuned,0.65", "fused,0.5"]
 
 
 def test_the_biggest_changes_come_with_it() -> None:

@@ -10,6 +10,7 @@ from scipy import stats
 
 from blogtune.comparing.statistics import (
     MOST_PARTS,
+    TIE,
     Floats,
     Interval,
     Tally,
@@ -166,6 +167,8 @@ def test_exchanging_the_models_turns_the_interval_around(questions: Rows) -> Non
 def test_wins_ties_and_losses_are_counted() -> None:
     candidate = [0.9, 0.500001, 0.5, 0.1, 0.7]
     assert tally(candidate, [0.5, 0.5, 0.5, 0.5, 0.6]) == Tally(wins=2, ties=2, losses=1)
+    # The limit itself is no tie.
+    assert tally([TIE, -TIE, 0.9 * TIE], [0.0] * 3) == Tally(wins=1, ties=1, losses=1)
 
 
 def simulated_coverage(posts: int, repetitions: int) -> float:
@@ -239,6 +242,7 @@ def test_the_order_of_the_posts_names_does_not_matter_to_the_rank_correlation() 
     [
         pytest.param([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], "abc", id="the same score throughout"),
         pytest.param([1.0, 1.0, 2.0], [1.0, 2.0, 3.0], "aab", id="but for one post"),
+        pytest.param([1.0, 1.0, 2.0], [1.0, 2.0, 3.0], "abc", id="but for one of several posts"),
     ],
 )
 def test_there_is_no_rank_correlation_without_a_spread(

@@ -82,10 +82,9 @@ def test_two_comparisons_stand_side_by_side() -> None:
 
 def second() -> dict[str, Any]:
     """What metrics/comparison.json says of a second judge."""
-    interval = {"mean": 0.04, "low": -0.01, "high": 0.09}
     models = {name: {"mean": mean} for name, mean in zip(MODELS, (0.3, 0.34, 0.35), strict=True)}
-    for candidate in ("finetuned", "fused"):
-        models[candidate]["difference"] = interval
+    for candidate, mean in (("finetuned", 0.04), ("fused", 0.05)):
+        models[candidate]["difference"] = {"mean": mean, "low": -0.01, "high": 0.09}
     agreement = {
         "spearman": {"mean": 0.61, "low": 0.5, "high": 0.72},
         "same_preference": {"mean": 0.7, "low": 0.6, "high": 0.8},
@@ -105,7 +104,7 @@ def test_a_second_judge_gets_a_column_and_a_line_of_its_own() -> None:
     ]
     assert (
         "second judge (the first decides): likert logprobs; difference of finetuned +0.040 "
-        "[-0.010, +0.090]; of fused +0.040 [-0.010, +0.090]; rank correlation with the first "
+        "[-0.010, +0.090]; of fused +0.050 [-0.010, +0.090]; rank correlation with the first "
         "+0.610 [+0.500, +0.720]; both prefer the same model 0.700 [0.600, 0.800]"
     ) in " ".join(line.strip() for line in lines)
     markdown = markdown_table(found).splitlines()

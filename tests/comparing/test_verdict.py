@@ -13,6 +13,7 @@ UNSURE = Interval(0.02, -0.01, 0.05, 70)
 TOUCHING = Interval(0.02, 0.0, 0.04, 70)
 DOWN = Interval(-0.05, -0.09, -0.01, 70)
 FEW = Interval(0.071, 0.042, 0.1, 9)
+ENOUGH = Interval(0.071, 0.042, 0.1, 10)
 ONE = Interval(0.071, -math.inf, math.inf, 1)
 
 
@@ -39,6 +40,7 @@ def evidence(similarity: Interval | None, beyond: Interval | None, **values: Any
         pytest.param(UP, None, math.nan, "no evidence", "not above the echoed", id="no echo"),
         pytest.param(DOWN, None, 0.1, "worse", "", id="one measure, down"),
         pytest.param(FEW, FEW, 0.1, "no verdict", "9 posts, at least 10", id="too few posts"),
+        pytest.param(ENOUGH, ENOUGH, 0.1, "improved", "", id="just enough posts"),
         pytest.param(ONE, None, 0.1, "no verdict", "1 post, at least 10", id="a single post"),
         pytest.param(None, None, 0.1, "no verdict", "no question was scored", id="no scores"),
     ],
@@ -61,6 +63,12 @@ def test_the_sentence_carries_figures_basis_and_judge() -> None:
         "this adapter: improved; similarity +0.071 [+0.042, +0.100], beyond the question +0.071 "
         "[+0.042, +0.100], 84 questions in 70 posts, judged by cosine (judge passed its test)"
     )
+
+
+def test_what_rounds_to_nothing_has_no_minus() -> None:
+    nothing = Interval(-0.0001, -0.01, 0.0098, 70)
+    said = sentence("this adapter", evidence(nothing, None), 10)
+    assert "similarity +0.000 [-0.010, +0.010], " in said
 
 
 def test_the_sentence_gives_the_reason_before_the_figures() -> None:

@@ -108,6 +108,27 @@ def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, 
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        pytest.param(("Question", "Answer"), "Question, Answer", id="capitals"),
+        pytest.param(("question", " answer"), "question, ' answer'", id="a leading space"),
+        pytest.param(("prompt", "reply" * 99), f"prompt, {'reply' * 8}", id="no header"),
+    ],
+)
+def test_where_no_column_is_known_those_that_are_there_are_told(
+    tmp_path: Path, kind: str, names: tuple[str, str], shown: str
+) -> None:
+    path = write(tmp_path / f"blog{kind}", [dict.fromkeys(names, "text")])
+    with pytest.raises(UserError) as caught:
+        list(read_rows(path))
+    assert str(caught.value) == (
+        f"{path}: no column conversation or messages, nor question and answer; there are {shown}; "
+        "name yours in data.columns"
+    )
+
+
 def test_each_file_of_a_folder_must_have_the_columns(tmp_path: Path) -> None:
     write(tmp_path / "blog/a.csv", rows(3))
     other = write(tmp_path / "blog/b.jsonl", [{"question": "What?", "answer": "That."}])

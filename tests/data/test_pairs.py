@@ -11,6 +11,8 @@ PLAIN = {"question": "What?", "answer": "That."}
 USER = {"role": "user", "content": "What?"}
 ASSISTANT = {"role": "assistant", "content": "That."}
 SYSTEM = {"role": "system", "content": ""}
+# Named after the SHA-256 of its texts, as sha256sum has it.
+TALK = "conversation 3c1c7dd9a427"
 
 WORDS = st.text(min_size=1).map(str.strip).filter(bool).filter(lambda text: text.isprintable())
 JSON = st.recursive(
@@ -51,7 +53,7 @@ def encoded(row: Any) -> bytes:
         ),
         pytest.param(
             {"messages": [USER, ASSISTANT, {"role": "user", "content": "And?"}, ASSISTANT]},
-            [(None, "What?", "That."), (None, "And?", "That.")],
+            [(TALK, "What?", "That."), (TALK, "And?", "That.")],
             id="messages, two exchanges",
         ),
         pytest.param(

@@ -94,11 +94,19 @@ def test_an_exact_duplicate_is_dropped_whatever_its_post_case_and_spaces(
     ]
 
 
-def test_a_new_post_with_a_known_pair_moves_no_other_pair(
+def test_a_post_whose_pairs_are_all_duplicates_is_not_counted(
     write_rows: WriteRows, make_params: MakeParams, tmp_path: Path
 ) -> None:
+    metrics = prepare(make_params(write_rows(*blog(), plain(1), plain(2, "p"))), tmp_path)
+    assert (metrics["posts"], metrics["without_post"]) == (6, 0)
+
+
+@pytest.mark.parametrize("known", range(0, 60, 7))
+def test_a_new_post_with_a_known_pair_moves_no_other_pair(
+    write_rows: WriteRows, make_params: MakeParams, tmp_path: Path, known: int
+) -> None:
     prepare(make_params(write_rows(*blog())), tmp_path / "before")
-    added = [plain(12, "new"), plain(100, "new")]
+    added = [plain(known, "new"), plain(100, "new")]
     prepare(make_params(write_rows(*added, *blog())), tmp_path / "after")
     before, after = pairs_in(tmp_path / "before"), pairs_in(tmp_path / "after")
     for name, pairs in after.items():
@@ -143,6 +151,35 @@ def test_bad_rows_that_are_allowed_are_told_counted_and_dropped_whole(
         f"{path}:62: messages ends with a user turn",
         f"{path}:63: question is empty",
     ]
+
+
+def test_a_csv_row_with_too_many_cells_is_a_bad_row_like_others(
+    make_params: MakeParams, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{row['question']},{row['answer']}\n" for row in blog()]
+    path = tmp_path / "blog.csv"
+    path.write_text("".join(["question,answer\n", *lines, "a,b,c\n"]))
+    metrics = prepare(make_params(path, max_bad_rows=1), tmp_path / "out")
+    assert (metrics["rows"], metrics["pairs"]) == (61, 60)
+    assert metrics["dropped"]["bad_rows"]["unknown_schema"] == 1
+    told = f"{path}:62: 3 cells under 2 column names"
+    assert capsys.readouterr().err.splitlines() == [told]
+    with pytest.raises(UserError, match=f"{told} .1 bad row, data.max_bad_rows is 0"):
+        prepare(make_params(path), tmp_path / "out")
+
+
+def test_by_post_a_conversation_without_a_post_stays_together(
+    write_rows: WriteRows, make_params: MakeParams, tmp_path: Path
+) -> None:
+    rows = [
+        {"messages": [{"role": role, "content": f"{talk} {turn} {role}"}
+                      for turn in range(3) for role in ("user", "assistant")]}
+        for talk in range(40)
+    ]  # fmt: skip
+    metrics = prepare(make_params(write_rows(*rows), by="post"), tmp_path)
+    assert (metrics["pairs"], metrics["posts"], metrics["without_post"]) == (120, 40, 0)
+    talks = [{pair.question.split()[0] for pair in pairs} for pairs in pairs_in(tmp_path).values()]
+    assert sum(map(len, talks)) == 40
 
 
 def test_more_bad_rows_than_allowed_stop_the_run_with_the_first_and_their_number(

@@ -110,21 +110,41 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_csv_rows_come_as_text(tmp_path: Path, text: str, expected: dict[str, Any]) -> None:
-    # The brackets would match nothing if the name were taken for a pattern.
-    path = tmp_path / "posts[1].csv"
+    path = tmp_path / "posts.csv"
     path.write_text(text, encoding="utf-8")
-    assert contents(path) == [(1, expected)]
+    assert contents(path) == [(2, expected)]
+
+
+def test_a_csv_row_is_named_by_the_line_on_which_it_begins(tmp_path: Path) -> None:
+    text = 'question,"the\nanswer",answer\n\na,b,c\n"d\ne",f,"g\r\nh"\r\n\ni,j,k'
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    assert [line for line, _ in contents(tmp_path)] == [4, 5, 9]
+
+
+def test_a_csv_row_with_too_many_cells_is_a_bad_row_and_shifts_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("question,answer\na,b,c\nd,e\nf,g,h,i\n")
+    (first, one), second, (third, other) = contents(tmp_path)
+    assert second == (3, {"question": "d", "answer": "e"})
+    assert (first, third) == (2, 4)
+    assert str(one) == "3 cells under 2 column names"
+    assert str(other) == "4 cells under 2 column names"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b"", "No columns to parse", id="empty"),
-        pytest.param(b"question,answer\n", "no rows", id="header alone"),
+        pytest.param(b"", ": no rows; add some", id="empty"),
+        pytest.param(b"question,answer\n", ": no rows; add some", id="header alone"),
         pytest.param(b"question,answer\ncaf\xe9,x\n", "'utf-8' codec", id="Latin-1"),
-        pytest.param(b"question,answer\na,b,c\n", "3 cells under 2 column names", id="all shifted"),
-        pytest.param(b"question,answer\na,b\nd,e,f\n", "in line 3, saw 3", id="one row too long"),
-        pytest.param(b'question,answer\n"a,b\n', "EOF inside string", id="open quote"),
+        pytest.param(
+            b'question,answer\na,b\n"c,d\ne,f\n', ":3: a quote in this row is", id="open quote"
+        ),
+        pytest.param(b'question,answer\na,"', ":2: a quote in this row is", id="quote at the end"),
+        pytest.param(b"question;answer\na;b\n", "by ';'; it must be a comma", id="semicolons"),
+        pytest.param(b"question\tanswer\na\tb\n", r"by '\\t'; it must be a comma", id="tabs"),
+        pytest.param(
+            b"question,answer,question\na,b,c\n", "two columns are called question", id="twice"
+        ),
     ],
 )
 def test_a_broken_csv_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -134,9 +154,15 @@ def test_a_broken_csv_file_is_named(tmp_path: Path, content: bytes, message: str
         contents(path)
 
 
+def test_trailing_commas_in_a_header_are_no_columns_of_the_same_name(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("question,answer,,\na,b,,\n")
+    assert contents(tmp_path) == [(2, {"question": "a", "answer": "b", "": ""})]
+
+
 def test_parquet_rows_come_with_their_types(tmp_path: Path) -> None:
     table = {"question": ["What?", None], "conversation": [None, TURNS]}
-    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    # The brackets would match nothing if the name were taken for a pattern.
+    pq.write_table(pa.table(table), tmp_path / "posts[1].parquet")
     assert contents(tmp_path) == [
         (1, {"question": "What?", "conversation": None}),
         (2, {"question": None, "conversation": TURNS}),

@@ -122,7 +122,13 @@ def test_no_pairs_have_no_splits() -> None:
     assert assign(none, none, split_params()).shape == (0,)
 
 
-@pytest.mark.parametrize("size", [1, 2, 10])
-def test_the_highest_key_still_falls_inside_the_shares(size: int) -> None:
-    posts = np.full(size, 2**64 - 1, np.uint64)
-    assert assign(posts, np.arange(size, dtype=np.uint64), split_params()).max() == 2
+def test_a_point_at_a_cut_belongs_to_the_share_above_it() -> None:
+    posts = np.array([0, 2**62, 2**63, 3 * 2**62], np.uint64)
+    params = split_params(by="post", shares=(0.25, 0.25, 0.5))
+    assert assign(posts, posts, params).tolist() == [0, 1, 2, 2]
+
+
+def test_even_with_the_highest_key_the_first_half_of_a_post_lies_below_the_half() -> None:
+    posts = np.full(2, 2**64 - 1, np.uint64)
+    params = split_params(shares=(0.5, 0.25, 0.25))
+    assert assign(posts, np.arange(2, dtype=np.uint64), params).tolist() == [0, 2]

@@ -33,6 +33,7 @@ def judging(**changes: Any) -> JudgeParams:
     embedding = {"kind": "embedding", "model": {"source": source, "revision": None}}
     check = {"items": 1, "seed": 7, "paraphrases": "none", "min_auc": 0.9, "max_unscored": 0.05}
     check.update({"min_retest_agreement": 0.95, "min_drop": 0.1, "max_instruction_gain": 0.1})
+    check["min_right"] = 10
     one = judge_params(**{**embedding, **changes}).model_dump()
     rest = {"elsewhere": 5, "seed": 7, "min_coverage": 0.95, "second": None, "check": check}
     return JudgeParams.model_validate({**one, **rest})

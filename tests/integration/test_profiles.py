@@ -43,6 +43,7 @@ FASTER = {
 }
 # SmolLM2 is no judge. Its test is made and told, and lets the verdict pass all the same.
 LENIENT = {
+    "judge.check.min_right": 1,
     "judge.check.min_auc": 0.0,
     "judge.check.max_unscored": 1.0,
     "judge.check.min_retest_agreement": 0.0,

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -79,6 +80,22 @@ def test_a_verdict_is_asked_for_once(cache: VerdictCache) -> None:
         Verdict(1 / 5),
     ]
     assert again.asked == items("dddd")
+
+
+class Held(Counting):
+    """Keeps what it gave, so that nothing but `close` ends it."""
+
+    def ask(self, items: Sequence[Item]) -> Generator[tuple[int, Verdict]]:
+        self.given = super().ask(items)
+        return self.given
+
+
+def test_a_judge_that_is_left_early_is_closed(cache: VerdictCache) -> None:
+    judge = Held()
+    verdicts = CachedJudge(judge, cache).judge(items("a", "bb", "ccc"))
+    next(verdicts)
+    del verdicts
+    assert judge.given.gi_frame is None
 
 
 def test_two_identical_items_of_a_run_are_asked_once(cache: VerdictCache) -> None:
@@ -208,6 +225,24 @@ def test_processes_that_write_and_prune_at_a_time_lose_nothing(cache: VerdictCac
         writer.join()
         assert writer.exitcode == 0
     assert sorted(keys(cache)) == sorted(f"{name}{n}" for name in "abcd" for n in range(150))
+
+
+def test_pruning_waits_for_the_lock(cache: VerdictCache) -> None:
+    cache.add(entry("a"))
+    pruning = threading.Thread(target=cache.prune, args=[lambda _: True], daemon=True)
+    with cache._locked():
+        pruning.start()
+        pruning.join(0.3)
+        assert pruning.is_alive()
+    pruning.join(20)
+    assert not pruning.is_alive()
+
+
+def test_a_full_disk_is_told(cache: VerdictCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, line: write(handle, line[:5]))
+    with pytest.raises(OSError, match="No space left"):
+        cache.add(entry("a"))
 
 
 def test_pruning_keeps_what_is_wanted_and_drops_torn_lines(cache: VerdictCache) -> None:

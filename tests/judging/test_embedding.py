@@ -80,6 +80,10 @@ def test_beyond_the_question_is_the_cosine_of_what_is_left() -> None:
     assert beyond_question(-answer, reference, question) == pytest.approx(-(2**-0.5))
 
 
+def test_what_is_left_of_rounding_says_nothing_beyond_the_question() -> None:
+    assert beyond_question(unit(1e-8, 0, 1), unit(1, 1, 1), unit(0, 0, 1)) == 0.0
+
+
 @pytest.fixture(scope="module")
 def judge() -> EmbeddingJudge:
     return EmbeddingJudge(minilm())

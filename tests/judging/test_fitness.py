@@ -11,8 +11,9 @@ from blogtune.errors import UserError
 from blogtune.files import write_json
 from blogtune.judging import ollama
 from blogtune.judging.embedding import EmbeddingJudge
-from blogtune.judging.figures import Fitness
-from blogtune.judging.fitness import SERVER_FAILED, measure_fitness
+from blogtune.judging.figures import Figures, Fitness
+from blogtune.judging.fitness import SAME_SCORE, SERVER_FAILED, measure_fitness
+from blogtune.judging.limits import judged_fit
 from blogtune.judging.probes import INSTRUCTIONS, REFUSALS, Paraphrase, build_probes, match
 from blogtune.judging.protocol import Item, Verdict
 from blogtune.records import Pair
@@ -101,6 +102,8 @@ def test_every_kind_has_its_mean_with_the_interval_of_the_statistics() -> None:
 def test_with_few_posts_a_mean_has_no_interval() -> None:
     found = measured(expert, given=pairs()[: 9 * EACH]).similarity["identity"]
     assert (found.n, found.mean, found.low, found.high) == (27, 1.0, None, None)
+    enough = measured(expert, given=pairs()[: 10 * EACH]).similarity["identity"]
+    assert (enough.low, enough.high) == (1.0, 1.0)
 
 
 def test_drops_and_gains_are_paired_by_question() -> None:
@@ -117,6 +120,16 @@ def test_drops_and_gains_are_paired_by_question() -> None:
     }
     assert found.gain["instruction"].mean == 0.05
     assert found.gain["instruction"].n == 36
+
+
+def test_an_order_gains_over_the_same_answer_without_it() -> None:
+    def rule(item: Item) -> Verdict:
+        if any(order in item.answer for order in INSTRUCTIONS):
+            return Verdict(0.35)
+        post = item.question.split()[3]
+        return Verdict(0.5 if f"thing {post} " in item.answer else 0.3)
+
+    assert measured(rule).gain["instruction"].mean == 0.05
 
 
 @pytest.mark.parametrize(
@@ -168,7 +181,7 @@ def test_without_paraphrases_the_test_is_an_easy_one_and_says_so() -> None:
 
 def test_paraphrases_that_match_nothing_are_counted() -> None:
     rows = [*paraphrases(5), Paraphrase(question="What is this?", paraphrase="That.")]
-    found = measured(expert, rows=rows)
+    found = measured(expert, rows=rows, min_right=5)
     assert (found.paraphrases, found.unmatched_paraphrases) == (5, 1)
     assert found.said() == "judge passed its test with 5 paraphrases only"
 
@@ -178,10 +191,61 @@ def test_without_any_right_answer_the_judge_cannot_pass() -> None:
     found = measured(expert, rows=[], given=given)
     assert (found.fit, found.auc) == (False, None)
     assert found.reasons == (
-        "no right answers to test it with; write some into judge.check.paraphrases"
+        "no right answers of known worth, at least 10 are needed; write more into "
+        "judge.check.paraphrases"
     )
     assert "auc" not in found.metrics()
     assert found.untested == "negation"
+
+
+def test_right_answers_without_a_score_do_not_count() -> None:
+    def rule(item: Item) -> Verdict:
+        unread = item.answer in ("In other words: 0.0", "In other words: 0.1")
+        return Verdict(None, reason="no readable score") if unread else expert(item)
+
+    assert measured(rule, rows=paraphrases(12)).fit
+    assert measured(rule, rows=paraphrases(11)).reasons.startswith("only 9 right answers of known")
+
+
+def test_two_right_answers_are_too_few_to_pass() -> None:
+    found = measured(expert, rows=paraphrases(2))
+    assert (found.fit, found.auc) == (False, 1.0)
+    assert found.reasons == (
+        "only 2 right answers of known worth, at least 10 are needed; write more into "
+        "judge.check.paraphrases"
+    )
+    assert measured(expert, rows=paraphrases(10)).fit
+
+
+def test_without_any_wrong_answer_the_judge_cannot_pass() -> None:
+    def rule(item: Item) -> Verdict:
+        return expert(item) if item.answer.startswith("In other words") else Verdict(None)
+
+    found = measured(rule, max_unscored=1.0)
+    assert (found.fit, found.auc, found.reasons) == (False, None, "no wrong answer has a score")
+
+
+def test_a_figure_at_its_limit_is_within_it() -> None:
+    params = check_params(min_right=12)
+    mean = {"n": 12, "mean": 0.1}
+    values = {
+        "method": "rule",
+        "right": "paraphrase",
+        "questions": 12,
+        "posts": 12,
+        "paraphrases": 12,
+        "unmatched_paraphrases": 0,
+        "probes": 99,
+        "unscored": params.max_unscored,
+        "retest_agreement": params.min_retest_agreement,
+        "auc": params.min_auc,
+        "auc_against": {"echo": params.min_auc},
+        "similarity": {"paraphrase": mean},
+        "drop": {"half": {**mean, "mean": params.min_drop}},
+        "gain": {"instruction": {**mean, "mean": params.max_instruction_gain}},
+    }
+    found = judged_fit(Figures.model_validate(values), params)
+    assert (found.fit, found.reasons, found.blind) == (True, "", "")
 
 
 def test_a_judge_that_scores_by_chance_is_unfit() -> None:
@@ -238,15 +302,22 @@ def test_a_judge_that_contradicts_itself_is_unfit() -> None:
     assert found.reasons.startswith("agreement with itself 0.")
     # Within 0.05 it is the same score.
     assert measured(expert, lambda item: Verdict((expert(item).similarity or 0) - 0.04)).fit
+    at_the_limit = measured(lambda _: Verdict(SAME_SCORE), lambda _: Verdict(0.0))
+    assert at_the_limit.retest_agreement == 1.0
+
+
+def retested(seed: int) -> list[int]:
+    """Which of the items that were asked are asked again, by number."""
+    first, again = Ruled(expert), Ruled(expert)
+    measure_fitness(first, again, pairs(), paraphrases(), check_params(seed=seed))
+    return [first.asked.index(item) for item in again.asked]
 
 
 def test_the_retest_asks_a_sample_of_the_same_items_in_another_order() -> None:
-    first, again = Ruled(expert), Ruled(expert)
-    measure_fitness(first, again, pairs(), paraphrases(), check_params())
-    assert len(again.asked) == 50
-    assert set(again.asked) <= set(first.asked)
-    places = [first.asked.index(item) for item in again.asked]
+    places = retested(seed=7)
+    assert len(set(places)) == 50
     assert places != sorted(places)
+    assert places == retested(seed=7) != retested(seed=8)
 
 
 def unreadable(share: int, reason: str) -> Rule:
@@ -298,6 +369,10 @@ def test_a_server_that_failed_is_no_judgement_of_the_judge(reason: str, when: st
         f"judge's test: {counted} probes have no score ({reason}: {counted.split()[0]}); see to "
         "the judge's server and run it again: only what is missing is asked"
     )
+
+
+def test_without_a_failure_of_the_server_no_share_of_them_is_too_large() -> None:
+    assert measured(expert, max_unscored=0.0).fit
 
 
 def test_every_failure_of_the_server_that_ollama_tells_is_known_as_one() -> None:

@@ -167,6 +167,15 @@ def test_another_models_answers_meet_the_same_references() -> None:
     assert asked_elsewhere(others) == asked_elsewhere(answers())
 
 
+def test_a_reference_that_many_questions_share_is_drawn_once() -> None:
+    given = [
+        answer("0", post="p"),
+        *(answer(f"{row}", post="q", reference="same") for row in range(1, 9)),
+        answer("9", post="q", reference="other"),
+    ]
+    assert sorted(asked_elsewhere(given, elsewhere=9)["Question 0?"]) == ["other", "same"]
+
+
 def test_another_seed_draws_other_references() -> None:
     assert asked_elsewhere(answers(), seed=7) != asked_elsewhere(answers(), seed=8)
 

@@ -25,6 +25,7 @@ def check_params(**changes: Any) -> CheckParams:
         "items": 100,
         "seed": 7,
         "paraphrases": "data/paraphrases.jsonl",
+        "min_right": 10,
         "min_auc": 0.9,
         "max_unscored": 0.05,
         "min_retest_agreement": 0.95,
@@ -78,6 +79,13 @@ def test_a_question_gets_a_probe_of_each_kind() -> None:
 def test_a_probe_is_asked_with_its_question_and_reference() -> None:
     (probe,) = (probe for probe in probes(pairs(), items=1) if probe.kind == "echo")
     assert probe.item == Item(probe.pair.question, probe.pair.answer, probe.pair.question)
+
+
+def test_every_refusal_and_every_order_has_its_turn() -> None:
+    found = probes(pairs(6, 6))
+    assert set(of_kind(found, "refusal").values()) == set(REFUSALS)
+    obeying = of_kind(found, "instruction").values()
+    assert all(any(text.endswith(order) for text in obeying) for order in INSTRUCTIONS)
 
 
 def test_foreign_answers_come_from_the_post_they_are_said_to_come_from() -> None:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blogtune.judging.prompt import DIGITS
+from blogtune.judging.prompt import DIGITS, Scale
 from blogtune.judging.protocol import Verdict
-from blogtune.judging.scores import from_probabilities, from_text
+from blogtune.judging.scores import DIGITS_MISSING, UNREADABLE, from_probabilities, from_text
 
 weights = st.lists(st.floats(1e-12, 1e6), min_size=5, max_size=5)
 
@@ -37,6 +37,15 @@ def test_a_missing_digit_leaves_no_score(digit: str) -> None:
 @pytest.mark.parametrize("odd", [math.nan, math.inf])
 def test_a_probability_that_is_none_leaves_no_score(odd: float) -> None:
     assert from_probabilities({**dict.fromkeys(DIGITS, 0.2), "3": odd}).similarity is None
+
+
+def test_digits_of_no_weight_at_all_leave_no_score() -> None:
+    assert from_probabilities(dict.fromkeys(DIGITS, 0.0)) == DIGITS_MISSING
+
+
+@pytest.mark.parametrize("scale", ["unit", "likert"])
+def test_true_is_no_number(scale: Scale) -> None:
+    assert from_text('{"score": true}', scale) == UNREADABLE
 
 
 @given(st.text())

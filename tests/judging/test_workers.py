@@ -67,5 +67,23 @@ def test_closed_early_it_waits_for_none() -> None:
     blocked.set()
 
 
+def test_closed_early_it_starts_no_further_task() -> None:
+    started: list[int] = []
+    go = threading.Semaphore(1)
+
+    def work(task: int) -> int:
+        go.acquire()
+        started.append(task)
+        return task
+
+    done = in_parallel(work, range(10), 1)
+    next(done)
+    done.close()
+    go.release(10)
+    time.sleep(0.2)
+    # One may have waited already.
+    assert started in ([0], [0, 1])
+
+
 def test_no_tasks_need_no_worker() -> None:
     assert list(in_parallel(str, [], 4)) == []

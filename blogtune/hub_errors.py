@@ -29,6 +29,7 @@ def readable_errors(name: str, kind: Kind, revision: str | None) -> Generator[No
 
 
 def _told(error: Exception, name: str, kind: Kind, revision: str | None) -> str:
+    from httpx2 import ConnectError, ConnectTimeout
     from huggingface_hub import constants, errors, get_token
 
     hub = constants.ENDPOINT
@@ -56,8 +57,9 @@ def _told(error: Exception, name: str, kind: Kind, revision: str | None) -> str:
         return f"{hub} answers with an error ({status}); run it again, later"
     if isinstance(error, ValueError):
         return f"what answers at {hub} is no hub; look at HF_ENDPOINT"
-    reason = type(error).__name__
-    return f"no connection to {hub}, or it broke ({reason}); what came is kept, run it again"
+    unreached = isinstance(error, (ConnectError, ConnectTimeout))
+    then = "run it again when there is one" if unreached else "what came is kept, run it again"
+    return f"no connection to {hub}, or it broke ({type(error).__name__}); {then}"
 
 
 def _is_missing(error: Exception) -> bool:

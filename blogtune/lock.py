@@ -19,8 +19,12 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from blogtune.errors import UserError
+from blogtune.progress import say
 
 LOCK = Path("dvc.lock")
+# Also in stages/diff.sh.
+STALE = "Not up to date: these are the figures of the last 'dvc repro'."
+DVC_STATUS = (sys.executable, "-m", "dvc", "status")
 
 
 def changes(*stages: str) -> list[str]:
@@ -29,11 +33,18 @@ def changes(*stages: str) -> list[str]:
     DVC compares what a stage reads and writes, code and parameters included; it believes a file's
     time, size and inode.
     """
-    command = [sys.executable, "-m", "dvc", "status", "--json", *stages]
+    command = (*DVC_STATUS, "--json", *stages)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"dvc status: {' '.join(done.stderr.split())}")
     return list(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def warn_if_stale() -> None:
+    """Say so where something changed since the last run; nothing where DVC cannot tell."""
+    done = subprocess.run((*DVC_STATUS, "--quiet"), capture_output=True, check=False)
+    if done.returncode == 1:
+        say(STALE)
 
 
 def outputs() -> dict[str, str]:

@@ -36,6 +36,8 @@ def progress(
     drawn: dict[str, Any] = {"mininterval": 0.1, "unit": f" {unit}"}
     if not sys.stderr.isatty():
         drawn = {"mininterval": BETWEEN_LINES, "unit": unit, "file": _Lines(), "bar_format": LINE}
+        # Left to tqdm it grows, and then tqdm's monitor writes lines in between.
+        drawn["miniters"] = 1
     return tqdm(over, desc, total, delay=2, unit_scale=scaled, disable=quiet, **drawn)
 
 

@@ -22,6 +22,7 @@ from blogtune.publishing.params import PublishParams
 from blogtune.runtime.params import RuntimeParams
 from blogtune.training.params import TrainParams
 
+PROFILES = Path("profiles")
 # Sources that may change behind their name.
 PINNED = ("hub", "ollama")
 
@@ -78,6 +79,13 @@ def obstacles(settings: Settings) -> list[str]:
             f"judge.check.paraphrases: {paraphrases} is not there; an empty file stands for none"
         )
     return found
+
+
+def profile_file(name: str) -> Path:
+    """The file of a profile, there or not. Raises UserError for a path, such as ../params."""
+    if Path(name).name != name:
+        raise UserError(f"PROFILE={name}: not a name but a path; name a file in {PROFILES}/")
+    return PROFILES / f"{name}.yaml"
 
 
 def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:

@@ -41,4 +41,5 @@ git rev-parse -q --verify HEAD >/dev/null 2>&1 ||
     fail "nothing to compare with before the first commit; run \`git commit\`"
 dvc status -q || echo "Not up to date: these are the figures of the last 'dvc repro'." >&2
 if [ "$against" = base ]; then describe_base; else find_revision; fi
-dvc metrics diff "$@" "$against"
+told=$(dvc metrics diff "$@" "$against")
+printf '%s\n' "${told:-no differences}"

@@ -6,6 +6,7 @@ import click
 
 from blogtune.comparing.examples import Change
 from blogtune.comparing.tables import show_examples
+from blogtune.lock import warn_if_stale
 from blogtune.records import read_records
 from stages.command import readable_errors
 
@@ -14,7 +15,9 @@ from stages.command import readable_errors
 def main() -> None:
     """Print data/examples.jsonl."""
     with readable_errors():
-        click.echo(show_examples(read_records(Path("data/examples.jsonl"), Change)))
+        examples = show_examples(read_records(Path("data/examples.jsonl"), Change))
+        warn_if_stale()
+        click.echo(examples)
 
 
 if __name__ == "__main__":

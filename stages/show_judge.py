@@ -4,6 +4,7 @@ import click
 
 from blogtune.comparing.results import read_fitness
 from blogtune.judging.table import plain_judge_table
+from blogtune.lock import warn_if_stale
 from stages.command import readable_errors
 
 
@@ -11,7 +12,9 @@ from stages.command import readable_errors
 def main() -> None:
     """Print metrics/judge.json."""
     with readable_errors():
-        click.echo(plain_judge_table(read_fitness()))
+        table = plain_judge_table(read_fitness())
+        warn_if_stale()
+        click.echo(table)
 
 
 if __name__ == "__main__":

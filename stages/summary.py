@@ -4,6 +4,7 @@ import click
 
 from blogtune.comparing.results import read_comparison
 from blogtune.comparing.tables import closing_table, markdown_table
+from blogtune.lock import warn_if_stale
 from stages.command import readable_errors
 
 NEXT = """
@@ -19,6 +20,7 @@ def main(*, markdown: bool) -> None:
     """Print metrics/comparison.json as a table, with the verdict."""
     with readable_errors():
         comparison = read_comparison()
+        warn_if_stale()
         if markdown:
             click.echo(markdown_table(comparison))
         else:

@@ -1,10 +1,8 @@
 """`make use PROFILE=...`: lay a profile over params.yaml."""
 
-from pathlib import Path
-
 import click
 
-from blogtune.settings import obstacles, read_settings, use_profile
+from blogtune.settings import obstacles, profile_file, read_settings, use_profile
 from stages.command import readable_errors
 
 
@@ -13,10 +11,11 @@ from stages.command import readable_errors
 def main(profile: str) -> None:
     """Write PROFILE from profiles/ into params.yaml, and tell what of it cannot run yet."""
     with readable_errors():
-        changes = use_profile(Path("profiles") / f"{profile}.yaml")
+        changes = use_profile(profile_file(profile))
         for change in changes:
             click.echo(f"  {change}")
-        click.echo(f"params.yaml holds the profile {profile} ({len(changes)} changes)")
+        count = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
+        click.echo(f"params.yaml holds the profile {profile}: {count}; other keys are as they were")
         for obstacle in obstacles(read_settings()):
             click.secho(f"  before it runs: {obstacle}", fg="yellow")
 

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from blogtune import doctor
 from blogtune.doctor import Finding, examine
 from blogtune.settings import Settings, read_settings, set_value
 from tests.judging.server import DIGEST, MODEL, NOBODY, serve
@@ -26,6 +27,38 @@ def on_ollama(folder: Path, host: str, **model: Any) -> Settings:
 
 def findings(settings: Settings, name: str) -> list[Finding]:
     return [finding for finding in examine(settings) if finding.name == name]
+
+
+@pytest.mark.parametrize(
+    ("speed", "loaded", "told", "remedy"),
+    [
+        pytest.param(150.0, True, "150 GFLOP/s in float32", "", id="fast"),
+        pytest.param(
+            9.0, True, "9 GFLOP/s in float32: slow; is the machine busy?", "", id="busy machine"
+        ),
+        pytest.param(
+            2.0,
+            False,
+            "2 GFLOP/s in float32",
+            "MLX uses its reference BLAS: rm .venv/.ready; make setup",
+            id="reference BLAS",
+        ),
+    ],
+)
+def test_a_busy_machine_is_not_taken_for_a_slow_blas(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    speed: float,
+    loaded: bool,
+    told: str,
+    remedy: str,
+) -> None:
+    monkeypatch.setattr(doctor, "gflops", lambda: speed)
+    monkeypatch.setattr(doctor, "LOADED", ["openblas"] if loaded else [])
+    monkeypatch.setattr(doctor.device, "on_cpu", lambda: True)
+    assert findings(settings(tmp_path), "matrix product") == [
+        Finding("matrix product", told, remedy)
+    ]
 
 
 def test_an_embedding_judge_needs_no_server(tmp_path: Path) -> None:

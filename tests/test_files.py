@@ -1,6 +1,8 @@
 import json
 import math
+import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,23 @@ def test_a_text_replaces_the_old_one_at_the_end(tmp_path: Path) -> None:
             file.write(content)
     assert path.read_bytes() == "nëw\n".encode()
     assert tree(tmp_path) == {"new/file.txt": "nëw\n"}
+
+
+def test_a_text_is_on_the_disk_before_it_takes_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+
+        def noted(*given: object, name: str = name, call: Callable[..., None] = call) -> None:
+            done.append(name)
+            call(*given)
+
+        monkeypatch.setattr(os, name, noted)
+    with atomic_text(tmp_path / "file.txt"):
+        pass
+    assert done == ["fsync", "replace"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

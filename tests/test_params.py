@@ -1,11 +1,14 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
 from blogtune.errors import UserError
 from blogtune.params import COMPARE, read_params
+from blogtune.settings import Settings, read_settings, set_value
 from blogtune.training.params import TrainParams
 
+ROOT = Path(__file__).parents[1]
 GOOD = """\
 train:
   seed: 7
@@ -40,6 +43,13 @@ train:
 def params(tmp_path: Path) -> Path:
     path = tmp_path / "params.yaml"
     path.write_text(GOOD)
+    return path
+
+
+def committed_with(folder: Path, key: str, value: object) -> Path:
+    """The committed params.yaml with another value."""
+    path = Path(shutil.copy(ROOT / "params.yaml", folder))
+    set_value(key, value, path)
     return path
 
 
@@ -79,6 +89,12 @@ def test_a_section_cannot_be_changed_after_reading(params: Path) -> None:
             "sed: 7\n  seed: 7",
             "train.sed: unknown key; did you mean seed?",
             id="misspelt key",
+        ),
+        pytest.param(
+            "seed: 7",
+            "sed: 7",
+            "train.sed: unknown key; did you mean seed? (and 1 more)",
+            id="misspelt key, so that the right one is missing",
         ),
         pytest.param(
             "seed: 7",
@@ -136,6 +152,30 @@ def test_a_section_cannot_be_changed_after_reading(params: Path) -> None:
             id="too large",
         ),
         pytest.param(
+            "scale: 5.0",
+            "scale: .inf",
+            "train.lora.scale: Input should be a finite number, got inf",
+            id="infinite",
+        ),
+        pytest.param(
+            "clip_norm: null",
+            "clip_norm: .nan",
+            "train.clip_norm: Input should be a finite number, got nan",
+            id="no number",
+        ),
+        pytest.param(
+            "targets: qkv",
+            "targets: 5",
+            "train.lora.targets: Input should be 'qkv' or 'all', or a valid list, got 5",
+            id="none of two kinds",
+        ),
+        pytest.param(
+            "targets: qkv",
+            "targets: [q_proj, 5]",
+            "train.lora.targets.1: Input should be a valid string, got 5",
+            id="inside one of two kinds",
+        ),
+        pytest.param(
             "schedule: cosine",
             "schedule: linear",
             "train.schedule: Input should be 'constant' or 'cosine', got 'linear'",
@@ -189,11 +229,58 @@ def test_a_file_that_is_not_yaml_is_refused_in_one_line(params: Path, content: b
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("content", ["", "7\n", "- train\n"], ids=["empty", "number", "list"])
+@pytest.mark.parametrize("content", ["7\n", "- train\n"], ids=["number", "list"])
 def test_a_file_without_sections_lacks_the_section(params: Path, content: str) -> None:
     params.write_text(content)
     with pytest.raises(UserError, match="train: missing"):
         read_params("train", TrainParams, params)
+
+
+@pytest.mark.parametrize("content", ["", "# nothing\n"], ids=["empty", "comment"])
+def test_an_empty_file_is_called_so(params: Path, content: str) -> None:
+    params.write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_params("", Settings, params)
+    assert str(caught.value) == f"{params}: empty; {COMPARE}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        pytest.param(
+            "runtime.processes", 0, "Input should be greater than 0, or a valid string", id="union"
+        ),
+        pytest.param(
+            "runtime.processes",
+            "many",
+            r"Input should be a valid integer, or text like '^auto$|\.json$'",
+            id="pattern",
+        ),
+        pytest.param("train.lora", None, "Input should be a section with keys", id="section"),
+    ],
+)
+def test_the_keys_alone_lead_to_a_problem(
+    tmp_path: Path, key: str, value: object, told: str
+) -> None:
+    path = committed_with(tmp_path, key, value)
+    with pytest.raises(UserError) as caught:
+        read_settings(path)
+    assert str(caught.value) == f"{path}: {key}: {told}, got {value!r}"
+
+
+def test_a_column_that_is_none_is_named_without_pydantics_words(tmp_path: Path) -> None:
+    path = committed_with(tmp_path, "data.columns", {"questoin": "Frage"})
+    with pytest.raises(UserError) as caught:
+        read_settings(path)
+    told = str(caught.value)
+    assert told.startswith(f"{path}: data.columns.questoin: Input should be 'question', ")
+    assert told.endswith(" or 'title', got 'questoin'")
+
+
+def test_a_misspelt_key_of_a_section_that_may_be_null_is_guessed(tmp_path: Path) -> None:
+    path = committed_with(tmp_path, "judge.second", {"kimd": "mlx"})
+    with pytest.raises(UserError, match=r": judge\.second\.kimd: unknown key; did you mean kind\?"):
+        read_settings(path)
 
 
 def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ def test_records_come_back_as_they_were_written(tmp_path: Path, record: Record) 
     assert list(read_records(path, type(record))) == [record, record]
 
 
+def test_a_record_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        ANSWER.id = "b"  # type: ignore[misc]
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 

@@ -69,6 +69,20 @@ def test_another_revision_is_compared_with_this_tree(project: Project) -> None:
     assert told[FILE]["good"]["new"] == project.json(FILE)["good"]
 
 
+def test_no_difference_is_said(project: Project) -> None:
+    project.commit("nothing new")
+    assert project.make("diff", "BASE=HEAD~1").stdout == "no differences\n"
+
+
+def test_figures_of_another_tree_are_called_so(project: Project) -> None:
+    stale = "Not up to date: these are the figures of the last 'dvc repro'.\n"
+    for target in ("verdict", "judge", "show"):
+        assert stale not in project.make(target).stderr
+    project.set(train__iterations=11)
+    for target in ("verdict", "judge", "show"):
+        assert project.make(target).stderr == stale
+
+
 def test_without_a_commit_it_says_what_to_do(project: Project) -> None:
     shutil.rmtree(project.root / ".git")
     project.run("git", "init", "-q")

@@ -22,7 +22,14 @@ def project(committed: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(committed, tmp_path / "project", symlinks=True))
 
 
-@pytest.fixture
-def hub() -> Iterator[Hub]:
+@pytest.fixture(scope="session")
+def served() -> Iterator[Hub]:
     with serve() as hub:
         yield hub
+
+
+@pytest.fixture
+def hub(served: Hub) -> Hub:
+    """The hub on loopback, empty and without a fault."""
+    served.reset()
+    return served

@@ -12,6 +12,7 @@ from blogtune.errors import UserError
 from blogtune.publishing.bundle import read_entries
 from blogtune.publishing.checks import obstacles, of_the_run
 from blogtune.publishing.facts import Facts, read_facts
+from blogtune.publishing.receipt import Receipt, read_receipt
 from blogtune.settings import read_settings, set_value
 from tests.publishing import project as projects
 from tests.publishing.project import commit, publish, run
@@ -137,7 +138,9 @@ def test_a_license_must_be_known_and_is_the_base_models(facts: Facts) -> None:
     assert base.endswith("states no license, and it is the result's; set publish.license")
     assert data.startswith("publish.data_license: null, and data/raw has no README.md with a")
     assert told_of(with_publish(silent, license="MIT", data_license="CC-BY-4.0")) == []
-    (other,) = told_of(with_publish(facts, license="MIT"))
+    both = with_publish(facts, license="MIT")
+    assert both.license == "Apache-2.0"
+    (other,) = told_of(both)
     assert other.startswith("publish.license: MIT, but the base states Apache-2.0")
 
 
@@ -207,9 +210,22 @@ def test_before_any_run_it_says_what_to_do(project: Path) -> None:
     assert done.stderr == "error: metrics/fusion.json: not there yet; run `make repro`\n"
 
 
-def test_a_broken_receipt_is_named(facts: Facts, project: Path) -> None:
-    from blogtune.publishing.receipt import read_receipt
+def test_hidden_files_stay_here(facts: Facts, project: Path) -> None:
+    before = read_entries(facts.settings.publish)
+    (project / "models/fused/.DS_Store").write_text("where the icons are")
+    assert read_entries(facts.settings.publish) == before
 
+
+def test_the_receipt_of_another_repository_is_none_of_this_one(tmp_path: Path) -> None:
+    path = tmp_path / "published.json"
+    texts = ("url", "commit", "commit_url", "source_commit", "dvc_lock", "card")
+    receipt = Receipt(repository="someone/blog", files={}, **dict.fromkeys(texts, "5f0c"))
+    path.write_text(receipt.model_dump_json())
+    assert read_receipt("someone/blog", path) == receipt
+    assert read_receipt("someone/other", path) is None
+
+
+def test_a_broken_receipt_is_named(facts: Facts, project: Path) -> None:
     assert read_receipt("someone/blog") is None
     (project / "metrics/published.json").write_text(json.dumps({"commit": 1}))
     with pytest.raises(UserError, match=r"metrics/published.json: not a receipt"):

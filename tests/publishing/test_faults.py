@@ -4,18 +4,20 @@ Each run ends published or with one line that says what to do; the hub never hol
 its weights; and once the fault is over, a second run completes and sends nothing twice.
 """
 
-from collections.abc import Iterator
+import re
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import _http
 
 from blogtune.errors import UserError
+from blogtune.publishing import upload
 from blogtune.publishing.bundle import Entry, made_entry
 from blogtune.publishing.receipt import Receipt
 from blogtune.publishing.upload import Target, publish
-from tests.publishing.hub import PART, TOKEN, Fault, Hub, Request, serve
+from tests.publishing.hub import PART, TOKEN, Fault, Hub, Request
 from tests.publishing.project import REPOSITORY
 
 CARD = b"---\nlicense: mit\n---\n\n# blog\n"
@@ -39,12 +41,6 @@ def without_xet(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loopback hub has no Xet storage behind it; and its bars are not for the test's output."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-
-
-@pytest.fixture(scope="module")
-def faulty() -> Iterator[Hub]:
-    with serve() as hub:
-        yield hub
 
 
 @pytest.fixture
@@ -79,12 +75,12 @@ def check_whole(hub: Hub) -> int:
     return cards
 
 
-def test_a_clean_run_makes_every_kind_of_request(faulty: Hub) -> None:
-    asked = [(method, path.split(REPOSITORY)[-1]) for method, path, _ in requests_of(faulty)]
+def test_a_clean_run_makes_every_kind_of_request(hub: Hub) -> None:
+    asked = [(method, path.split(REPOSITORY)[-1]) for method, path, _ in requests_of(hub)]
     assert {"/api/repos/create", "/api/validate-yaml", "/preupload/main"} <= {p for _, p in asked}
     parts = -(-len(WEIGHTS["model.safetensors"]) // PART)
     assert parts == 3
-    assert len(faulty.sent()) == parts + 1
+    assert len(hub.sent()) == parts + 1
     assert ("POST", ".git/info/lfs/objects/batch") in asked
     assert asked.count(("POST", ".git/info/lfs/verify")) == 2
     assert ("POST", "/commit/main") in asked
@@ -95,16 +91,16 @@ def test_a_clean_run_makes_every_kind_of_request(faulty: Hub) -> None:
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
 @pytest.mark.parametrize("kind", [*REFUSALS, *PASSING], ids=str)
 def test_a_fault_at_any_request_ends_published_or_with_one_line(
-    faulty: Hub, kind: int | str, lasting: bool
+    hub: Hub, kind: int | str, lasting: bool
 ) -> None:
-    every = requests_of(faulty)
+    every = requests_of(hub)
     assert len(every) >= 15
     ended = {"published": 0, "failed": 0}
     for request in every:
-        faulty.reset(Fault(request, kind, lasting))
+        hub.reset(Fault(request, kind, lasting))
         try:
-            run(faulty)
-            assert check_whole(faulty) == 1
+            run(hub)
+            assert check_whole(hub) == 1
             ended["published"] += 1
         except UserError as error:
             said = str(error)
@@ -113,15 +109,15 @@ def test_a_fault_at_any_request_ends_published_or_with_one_line(
             assert TOKEN not in said
             assert "5ecre7" not in said
             assert "`" in said, said  # what to do about it
-            check_whole(faulty)
+            check_whole(hub)
             ended["failed"] += 1
-        faulty.fault = None
-        arrived = set(faulty.state.blobs)
-        before = len(faulty.sent())
-        receipt, _ = run(faulty)
-        assert receipt.commit == faulty.state.repositories[REPOSITORY].head
-        assert check_whole(faulty) == 1
-        assert not [path for path in faulty.sent()[before:] if path.split("/")[2] in arrived]
+        hub.fault = None
+        arrived = set(hub.state.blobs)
+        before = len(hub.sent())
+        receipt, _ = run(hub)
+        assert receipt.commit == hub.state.repositories[REPOSITORY].head
+        assert check_whole(hub) == 1
+        assert not [path for path in hub.sent()[before:] if path.split("/")[2] in arrived]
     assert sum(ended.values()) == len(every)
     assert ended["failed"] > 0
     # What may pass is tried again by the client where that can do no harm.
@@ -129,90 +125,121 @@ def test_a_fault_at_any_request_ends_published_or_with_one_line(
     print(kind, "lasting" if lasting else "once", ended)
 
 
+def test_a_repository_that_the_token_may_not_see_is_not_made(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a hub with https, which this one is not, the client takes 401 for "not found"."""
+    monkeypatch.setattr(_http, "REPO_API_REGEX", re.compile("/api/models/"))
+    hub.reset(Fault(requests_of(hub)[0], 401))
+    with pytest.raises(UserError, match=r"\(401\)"):
+        run(hub)
+    assert len(hub.state.requests) == 1
+
+
 def commit_request(hub: Hub) -> Request:
     return next(each for each in requests_of(hub) if "/commit/" in each[1])
 
 
-def test_a_commit_whose_answer_was_lost_is_not_made_twice(faulty: Hub) -> None:
-    faulty.reset(Fault(commit_request(faulty), "lost"))
+def test_a_commit_whose_answer_was_lost_is_not_made_twice(hub: Hub) -> None:
+    hub.reset(Fault(commit_request(hub), "lost"))
     with pytest.raises(UserError, match="run `make publish` again"):
-        run(faulty)
-    faulty.fault = None
-    receipt, changes = run(faulty)
+        run(hub)
+    hub.fault = None
+    receipt, changes = run(hub)
     assert changes == 0
-    assert len(faulty.state.repositories[REPOSITORY].commits) == 2
-    assert receipt.commit == faulty.state.repositories[REPOSITORY].head
+    assert len(hub.state.repositories[REPOSITORY].commits) == 2
+    assert receipt.commit == hub.state.repositories[REPOSITORY].head
 
 
-def test_the_client_waits_as_long_as_the_hub_asks(faulty: Hub, waits: list[float]) -> None:
-    batch = next(each for each in requests_of(faulty) if each[1].endswith("batch"))
-    faulty.reset(Fault(batch, 429))
-    run(faulty)
+def test_the_client_waits_as_long_as_the_hub_asks(hub: Hub, waits: list[float]) -> None:
+    batch = next(each for each in requests_of(hub) if each[1].endswith("batch"))
+    hub.reset(Fault(batch, 429))
+    run(hub)
     assert waits == [8.0]  # Retry-After, and a second for rounding
 
 
-def test_who_must_wait_before_trying_again_is_told_how_long(faulty: Hub) -> None:
-    faulty.reset(Fault(commit_request(faulty), 429))
+def test_who_must_wait_before_trying_again_is_told_how_long(hub: Hub) -> None:
+    hub.reset(Fault(commit_request(hub), 429))
     with pytest.raises(UserError, match=r"too many requests \(429\); wait 7 s, then run"):
-        run(faulty)
+        run(hub)
 
 
-def test_what_did_not_change_is_not_sent_and_makes_no_commit(faulty: Hub) -> None:
-    faulty.reset()
-    first, _ = run(faulty)
-    asked, sent = len(faulty.state.requests), len(faulty.sent())
-    second, changes = run(faulty, first)
+def test_what_did_not_change_is_not_sent_and_makes_no_commit(hub: Hub) -> None:
+    first, _ = run(hub)
+    asked, sent = len(hub.state.requests), len(hub.sent())
+    second, changes = run(hub, first)
     assert (changes, second) == (0, first)
-    assert len(faulty.sent()) == sent
-    assert [path.split(REPOSITORY)[-1] for _, path, _ in faulty.state.requests[asked:]] == [
+    assert len(hub.sent()) == sent
+    assert [path.split(REPOSITORY)[-1] for _, path, _ in hub.state.requests[asked:]] == [
         "",
         f"/paths-info/{first.commit}",
     ]
 
 
-def test_a_new_run_replaces_what_changed_and_takes_away_what_is_gone(faulty: Hub) -> None:
-    faulty.reset()
-    first, _ = run(faulty, model__gguf=b"GGUF")
-    faulty.state.repositories[REPOSITORY].files["picture.png"] = b"someone's"
-    second, changes = run(faulty, first, README__md=CARD + b"better\n", config__json=b"{}")
+def test_a_new_run_replaces_what_changed_and_takes_away_what_is_gone(hub: Hub) -> None:
+    first, _ = run(hub, model__gguf=b"GGUF")
+    hub.state.repositories[REPOSITORY].files["picture.png"] = b"someone's"
+    second, changes = run(hub, first, README__md=CARD + b"better\n", config__json=b"{}")
     assert changes == 3
-    files = faulty.state.repositories[REPOSITORY].files
+    files = hub.state.repositories[REPOSITORY].files
     assert (files["README.md"], files["config.json"]) == (CARD + b"better\n", b"{}")
     assert "model.gguf" not in files
     assert "model.gguf" not in second.files
     assert files["picture.png"] == b"someone's"
 
 
-def test_a_card_that_someone_edited_on_the_hub_is_left_alone(faulty: Hub) -> None:
-    faulty.reset()
-    first, _ = run(faulty)
-    repository = faulty.state.repositories[REPOSITORY]
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"], ids=["large", "small"])
+def test_other_content_of_the_same_size_is_sent(hub: Hub, name: str) -> None:
+    first, _ = run(hub)
+    other = FILES[name][::-1]
+    _, changes = run(hub, first, **{name.replace(".", "__"): other})
+    assert changes == 1
+    assert hub.state.repositories[REPOSITORY].files[name] == other
+
+
+def test_what_someone_does_there_meanwhile_is_not_lost(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = run(hub)
+    repository = hub.state.repositories[REPOSITORY]
+    check = upload._check_card
+
+    def meanwhile(*given: Any) -> None:
+        check(*given)
+        repository.add({**repository.files, "config.json": b"theirs"})
+
+    monkeypatch.setattr(upload, "_check_card", meanwhile)
+    with pytest.raises(UserError, match="run `make publish` again"):
+        run(hub, first, config__json=b"ours")
+    assert repository.files["config.json"] == b"theirs"
+
+
+def test_a_card_that_someone_edited_on_the_hub_is_left_alone(hub: Hub) -> None:
+    first, _ = run(hub)
+    repository = hub.state.repositories[REPOSITORY]
     repository.add({**repository.files, "README.md": b"my words"})
     with pytest.raises(UserError, match=r"its README.md is not the one last published from here"):
-        run(faulty, first, config__json=b"{}")
+        run(hub, first, config__json=b"{}")
     assert repository.files["README.md"] == b"my words"
     assert len(repository.commits) == 3
 
 
 @pytest.mark.parametrize("private", [True, False])
-def test_a_repository_is_not_more_public_than_wanted_nor_less(faulty: Hub, private: bool) -> None:
-    faulty.reset()
-    run(faulty, private=not private)
-    asked = len(faulty.state.requests)
+def test_a_repository_is_not_more_public_than_wanted_nor_less(hub: Hub, private: bool) -> None:
+    run(hub, private=not private)
+    asked = len(hub.state.requests)
     with pytest.raises(UserError, match=r"publish\.private wants it"):
-        run(faulty, private=private, config__json=b"{}")
-    assert len(faulty.state.requests) == asked + 1
+        run(hub, private=private, config__json=b"{}")
+    assert len(hub.state.requests) == asked + 1
 
 
-def test_a_file_that_did_not_arrive_is_noticed(faulty: Hub) -> None:
-    faulty.reset()
-    faulty.state.ignored.add("tokenizer.json")
+def test_a_file_that_did_not_arrive_is_noticed(hub: Hub) -> None:
+    hub.state.ignored.add("tokenizer.json")
     with pytest.raises(UserError, match=r"tokenizer.json did not arrive as it was sent"):
-        run(faulty)
+        run(hub)
 
 
-def test_what_the_hub_says_of_the_metadata_is_passed_on(faulty: Hub) -> None:
-    faulty.reset()
+def test_what_the_hub_says_of_the_metadata_is_passed_on(hub: Hub) -> None:
     with pytest.raises(UserError, match='"license" is missing'):
-        run(faulty, README__md=b"---\ntags: []\n---\n")
-    assert faulty.sent() == []
+        run(hub, README__md=b"---\ntags: []\n---\n")
+    assert hub.sent() == []

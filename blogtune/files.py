@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -46,6 +47,12 @@ def atomic_folder(path: Path) -> Generator[Path]:
         if isinstance(error, RuntimeError) and "Unable to write" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
+
+
+def sha256(path: Path) -> str:
+    """The file's digest; it is read in parts, since it may be larger than the memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

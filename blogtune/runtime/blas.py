@@ -18,6 +18,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 LIBRARY = Path(sys.prefix) / "lib" / "blogtune" / "libopenblas.so"
+# Its one entry is the library, once it is loaded.
+LOADED = list[ctypes.CDLL]()
 SYMBOLS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 
 
@@ -29,7 +31,7 @@ def preload() -> bool:
         # OpenBLAS takes processors that it does not know for AVX2 ones: half the speed.
         os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
     try:
-        ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL)
+        LOADED[:] = [ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL)]
     except OSError:
         return False
     return True

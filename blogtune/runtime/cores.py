@@ -65,8 +65,8 @@ def work_in_turn() -> None:
 
 
 def _openblas(name: str, *arguments: int) -> int | None:
-    """Call a function of the fast BLAS; None where it is not in place."""
-    if not blas.LIBRARY.exists():
+    """Call a function of the fast BLAS; None where it is not loaded."""
+    if not blas.LOADED:
         return None
-    function: Any = getattr(ctypes.CDLL(str(blas.LIBRARY)), f"scipy_openblas_{name}", None)
+    function: Any = getattr(blas.LOADED[0], f"scipy_openblas_{name}", None)
     return function(*arguments) if function is not None else None

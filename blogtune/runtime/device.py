@@ -25,6 +25,6 @@ def describe() -> str:
         return "Apple GPU"
     if not on_cpu():
         return "CUDA GPU"
-    if blas.LIBRARY.exists():
+    if blas.LOADED:
         return "CPU with OpenBLAS"
     return "CPU with the reference BLAS: slow; `make doctor` tells why"

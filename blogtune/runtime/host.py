@@ -48,7 +48,7 @@ def dropout(layer: Any, x: mx.array) -> mx.array:
 
     They have 16 bits each: the share kept is a multiple of 1/65,536, and the scale is made for it.
     """
-    kept = round(layer._p_1 * LEVELS)
+    kept = max(1, round(layer._p_1 * LEVELS))
     if kept == LEVELS or not layer.training:
         return x
     seed = np.asarray(mx.random.randint(0, 1 << 31, (4,), mx.uint32))
@@ -59,11 +59,10 @@ def dropout(layer: Any, x: mx.array) -> mx.array:
 
 def lora(layer: Any, x: mx.array) -> mx.array:
     """As mlx-lm's; the scale meets the few numbers of the rank, and the sum is made in place."""
-    y = layer.linear(x)
-    if y.dtype != mx.float32 or layer.lora_a.dtype != mx.float32:
+    if x.dtype != mx.float32 or layer.lora_a.dtype != mx.float32:
         return mlx_lora(layer, x)
     narrow = layer.dropout(x) @ layer.lora_a
-    return mx.addmm(y, narrow * layer.scale, layer.lora_b)
+    return mx.addmm(layer.linear(x), narrow * layer.scale, layer.lora_b)
 
 
 def adam(

@@ -6,6 +6,7 @@ They are joined by MLX's ring over loopback. Processes on several machines are t
 as `mlx.launch` reads it, which starts them; under it the group is the one that it made.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ import psutil
 from mlx.utils import tree_flatten, tree_map_with_path
 
 from blogtune.errors import UserError
+from blogtune.files import sha256
 from blogtune.runtime import DONE, device
 from blogtune.runtime.cores import set_blas_threads, usable_cores
 from blogtune.runtime.params import RuntimeParams
@@ -36,6 +38,8 @@ MOST = 4
 # again for what it computes.
 MEMORY_FACTOR = 4
 PARENT = "BLOGTUNE_PARENT"
+# On all hosts of a host file, beside the model and what else a stage reads.
+SAME_EVERYWHERE = (Path("params.yaml"), Path("blogtune"), Path("stages"))
 
 
 def how_many(params: RuntimeParams, model: Path) -> int:
@@ -51,17 +55,21 @@ def how_many(params: RuntimeParams, model: Path) -> int:
 
 @contextmanager
 def together(
-    params: RuntimeParams, model: Path, command: Sequence[str]
+    params: RuntimeParams, model: Path, command: Sequence[str], inputs: Sequence[Path] = ()
 ) -> Generator[mx.distributed.Group]:
     """Run the block in all processes at once; each learns its rank from the group.
 
     `command` is the module and its arguments with which the others are started
     (`python -m ...`); they end with the block. Raises UserError when one of them fails. Does not
-    return where `runtime.processes` is a host file: then the processes started do all the work.
+    return where `runtime.processes` is a host file: then the processes started do all the work, and
+    UserError is raised where one of them has other sources, parameters, model or `inputs`.
     """
     if "MLX_RANK" in os.environ:
         _leave_stopping_to_the_parent()
-        yield mx.distributed.init()
+        group = mx.distributed.init()
+        if PARENT not in os.environ:
+            _refuse_other_files([*SAME_EVERYWHERE, model, *inputs], group)
+        yield group
         return
     if isinstance(params.processes, str) and params.processes != "auto":
         _launch(Path(params.processes), command)
@@ -74,11 +82,14 @@ def together(
     with ExitStack() as stack:
         hosts = stack.enter_context(_hosts(count))
         said = stack.enter_context(tempfile.TemporaryFile())
-        others = [_start(command, rank, hosts, count, said) for rank in range(1, count)]
+        others = list[subprocess.Popen[bytes]]()
         stack.push(partial(_end, others))
         os.environ.update({"MLX_RANK": "0", "MLX_HOSTFILE": hosts})
         try:
-            yield mx.distributed.init(strict=True, backend="ring")
+            with _not_waiting_for_the_ended():
+                others += (_start(command, rank, hosts, count, said) for rank in range(1, count))
+                group = mx.distributed.init(strict=True, backend="ring")
+            yield group
         except RuntimeError as error:
             if "[ring]" not in str(error):
                 raise
@@ -113,6 +124,29 @@ def from_first(data: bytes, group: mx.distributed.Group) -> bytes:
     padded = np.zeros(length, np.int32)
     padded[: len(mine)] = mine
     return np.asarray(total(mx.array(padded), group)).astype(np.uint8).tobytes()
+
+
+def _refuse_other_files(paths: Sequence[Path], group: mx.distributed.Group) -> None:
+    """Raise UserError in all processes where one has not the files that the first has."""
+    own = [_digest(path) for path in paths]
+    firsts = json.loads(from_first(json.dumps(own).encode(), group))
+    others = mx.array([mine != theirs for mine, theirs in zip(own, firsts, strict=True)])
+    gathered = mx.distributed.all_gather(others[None], group=group, stream=mx.cpu)
+    for rank, path in np.argwhere(np.asarray(gathered)).tolist():
+        raise UserError(
+            f"{paths[path]}: on host {rank} of runtime.processes it is not what it is on the first "
+            "(0); give all of them one shared folder, or copy it there"
+        )
+
+
+def _digest(path: Path) -> str:
+    """Of a file, or of all in a folder with their names; of nothing where nothing is."""
+    files = [path] if path.is_file() else sorted(path.rglob("*.*"))
+    digest = hashlib.sha256()
+    for file in files:
+        if file.is_file() and file.suffix != ".pyc":
+            digest.update(f"{file.relative_to(path)} {sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def _launch(hosts: Path, command: Sequence[str]) -> NoReturn:
@@ -157,13 +191,32 @@ def _start(
         **os.environ,
         "MLX_RANK": str(rank),
         "MLX_HOSTFILE": hosts,
-        "OPENBLAS_NUM_THREADS": str(max(1, usable_cores() // count)),
+        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS")
+        or str(max(1, usable_cores() // count)),
         PARENT: str(os.getpid()),
     }
     # What the others say, the first says too; it matters when one of them fails alone.
     return subprocess.Popen(
         [sys.executable, "-m", *command], env=environment, stdout=subprocess.DEVNULL, stderr=said
     )
+
+
+@contextmanager
+def _not_waiting_for_the_ended() -> Generator[None]:
+    """While the block runs, MLX's waiting for the others fails when one of them ends.
+
+    It holds the interpreter, so that no thread could look after them. The signal for an ended
+    process interrupts it, and does so only where it has a handler.
+    """
+
+    def noticed(*_: object) -> None:
+        pass
+
+    before = signal.signal(signal.SIGCHLD, noticed)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _last_line(said: IO[bytes]) -> str:

@@ -128,6 +128,13 @@ def test_dropout_drops_its_share_and_keeps_the_mean(share: float, dtype: mx.Dtyp
         assert abs(float((one * other).mean())) < 6 * share * (1 - share) / values.size**0.5
 
 
+def test_nearly_all_may_be_dropped() -> None:
+    host.use()
+    out = np.asarray(nn.Dropout(1 - 1e-8)(mx.ones((1000, 1000))))
+    assert set(np.unique(out)) <= {0.0, host.LEVELS}
+    assert 0 < (out > 0).sum() < 100
+
+
 def test_dropout_follows_from_the_random_state_and_draws_anew_each_time() -> None:
     host.use()
     layer, x = nn.Dropout(0.5), mx.ones((4, 33))

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ from blogtune.runtime.processes import together, total
 processes = int(sys.argv[1]) if sys.argv[1].isdigit() else sys.argv[1]
 params = RuntimeParams(dtype="auto", processes=processes)
 try:
-    with together(params, Path("."), ["program", *sys.argv[1:]]) as group:
+    with together(params, Path("model"), ["program", *sys.argv[1:]]) as group:
         print(group.size(), total(mx.array([1, group.rank()]), group).tolist(), flush=True)
         {then}
 except UserError as error:
@@ -91,6 +92,26 @@ def test_one_that_fails_ends_all_and_its_last_line_is_told(tmp_path: Path) -> No
     assert "error: a process of this stage ended: no memory for this one" in err
 
 
+@pytest.mark.parametrize("processes", [2, 3])
+def test_one_that_ends_before_it_has_come_is_not_waited_for(processes: int) -> None:
+    params = RuntimeParams(dtype="auto", processes=processes)
+    with (
+        pytest.raises(UserError, match=r"a process of this stage ended: .*No module named nothing"),
+        together(params, Path("model"), ["nothing"]),
+    ):
+        pass
+
+
+def test_threads_that_are_asked_for_are_those_of_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    file = f"Path({str(tmp_path)!r}, str(group.rank()))"
+    written = f'{file}.write_text(os.environ["OPENBLAS_NUM_THREADS"])'
+    start(tmp_path, 2, written).communicate(timeout=60)
+    assert [(tmp_path / rank).read_text() for rank in ("0", "1")] == ["3", "3"]
+
+
 def test_when_the_first_is_killed_the_others_end(tmp_path: Path) -> None:
     program = start(tmp_path, 3, "time.sleep(600)")
     assert program.stdout is not None
@@ -110,6 +131,45 @@ def test_a_host_file_starts_a_process_on_each_host(tmp_path: Path) -> None:
     assert sorted(out.split("\n")) == ["", "2 [2, 1]", "2 [2, 1]"]
     # The stage's command line leaves the sign; nothing here does, so it has not ended well.
     assert (program.returncode, err) == (1, "")
+
+
+@pytest.mark.parametrize("other", [None, "what.jsonl", "params.yaml", "model/config.json"])
+def test_hosts_that_have_other_files_are_refused(tmp_path: Path, other: str | None) -> None:
+    """Each in its own folder, as without a shared one; a host file's launcher sets the same."""
+    ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    addresses = [[f"127.0.0.1:{port.getsockname()[1]}"] for port in ports]
+    (tmp_path / "ring.json").write_text(json.dumps(addresses))
+    code = (
+        PROGRAM.format(then="pass")
+        .replace('"program", *', "*")
+        .replace("sys.argv[1:]])", 'sys.argv[1:]], [Path("what.jsonl")])')
+    )
+    running = list[subprocess.Popen[str]]()
+    for port in ports:
+        port.close()
+    for rank in range(2):
+        folder = tmp_path / f"host{rank}"
+        for name in ("what.jsonl", "params.yaml", "model/config.json", "blogtune/a.py"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(f"{rank}" if name == other else "the same")
+        environment = {"MLX_RANK": f"{rank}", "MLX_HOSTFILE": str(tmp_path / "ring.json")}
+        running.append(
+            subprocess.Popen(
+                [sys.executable, "-c", code, "auto"],
+                env={**os.environ, **environment, "PYTHONPATH": str(Path.cwd())},
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    said = [process.communicate(timeout=60)[1] for process in running]
+    if other is None:
+        assert said == ["", ""]
+        return
+    named = "model" if other.startswith("model") else other
+    for each in said:
+        assert each.startswith(f"error: {named}: on host 1 of runtime.processes it is not what it")
 
 
 def test_when_a_host_file_s_launcher_is_killed_its_processes_end(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ def main(run: Run) -> None: ...
 import errno
 import fcntl
 import functools
-import hashlib
 import inspect
 import os
 import signal
@@ -23,6 +22,7 @@ import click
 
 from blogtune import params as parameters
 from blogtune.errors import UserError
+from blogtune.files import sha256
 from blogtune.params import Section
 from blogtune.runtime import DONE
 
@@ -139,4 +139,4 @@ def _loaded() -> list[Path]:
 
 def _sources() -> dict[Path, str]:
     files = (file for folder in SOURCES for file in Path(folder).rglob("*.py"))
-    return {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {file: sha256(file) for file in files}

@@ -17,6 +17,7 @@ from blogtune.training.results import write_results
 from stages.command import Run, stage
 
 BASE = Path("models/base")
+PAIRS = (Path("data/processed/train.jsonl"), Path("data/processed/validation.jsonl"))
 
 
 @click.command()
@@ -25,15 +26,16 @@ def main(run: Run) -> None:
     """Train on models/base and write models/adapter with its loss curve."""
     params = run.read("train", TrainParams)
     runtime = run.read("runtime", RuntimeParams)
-    pairs = list(read_records(Path("data/processed/train.jsonl"), Pair))
-    validation = list(read_records(Path("data/processed/validation.jsonl"), Pair))
-    with together(runtime, BASE, ["stages.train", *sys.argv[1:]]) as group:
+    pairs, validation = (list(read_records(file, Pair)) for file in PAIRS)
+    with together(runtime, BASE, ["stages.train", *sys.argv[1:]], PAIRS) as group:
         where = f"{describe()}, processes: {group.size()}"
         click.echo(f"training on {where}: {len(pairs)} pairs, {params.iterations} iterations")
         model = load_model(BASE, compute_dtype(runtime))
         result = train(model, pairs, validation, params, checkpoints_folder(), group)
         if group.rank() == 0:
             write_results(result, params, Path("models/adapter"), Path("metrics"), Path("plots"))
+            # Before they go: a file that was changed meanwhile is a reason to run again.
+            run.check_unmoved()
             if result.checkpoints:
                 result.checkpoints.remove()
             click.echo(result.summary())

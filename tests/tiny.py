@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ EXAMPLES = [
 
 # The group of a process that works alone.
 ALONE = mx.distributed.init()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A group as one of its processes sees it, as long as nothing is sent."""
+
+    number: int
+    of: int
+
+    def rank(self) -> int:
+        return self.number
+
+    def size(self) -> int:
+        return self.of
 
 
 def pair(name: str, question: str, answer: str, post: str | None = None) -> Pair:

@@ -26,14 +26,14 @@ from typing import IO, Any
 import mlx.core as mx
 
 from blogtune.errors import UserError
-from blogtune.files import atomic_folder, write_json
+from blogtune.files import atomic_folder, sha256, write_json
 from blogtune.training.lora import write_adapter
 from blogtune.training.params import LoraParams
 
 Arrays = dict[str, mx.array]
 # Hexadecimal digits of a fingerprint in a folder's name.
 DIGITS = 16
-FILE, FINGERPRINT, STATE = "lock", "fingerprint.json", "state.safetensors"
+LOCK, FINGERPRINT, STATE = "lock", "fingerprint.json", "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,14 @@ class Checkpoints:
         return (saved[-1] / STATE).read_bytes() if saved else b""
 
     def save(self, state: State, lora: LoraParams, keys: list[str]) -> None:
-        """Write the state, whole or not at all, and delete all but the last `keep`."""
-        with atomic_folder(self.folder / f"{state.iteration:07d}") as folder:
+        """Write the state, whole or not at all, and delete all but the last `keep`.
+
+        Nothing is written over: what an iteration left is the same each time.
+        """
+        path = self.folder / f"{state.iteration:07d}"
+        if path in _iterations(self.folder):
+            return
+        with atomic_folder(path) as folder:
             write_adapter(folder, state.adapter, lora, keys)
             _pack(state, folder / STATE)
         for old in _iterations(self.folder)[: -self.keep]:
@@ -93,7 +99,7 @@ def open_checkpoints(root: Path, fingerprint: Mapping[str, str], keep: int) -> C
     name = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:DIGITS]
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / FILE).open("a+", encoding="utf-8")
+    lock = (folder / LOCK).open("a+", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -103,7 +109,7 @@ def open_checkpoints(root: Path, fingerprint: Mapping[str, str], keep: int) -> C
         raise UserError(
             f"{folder}: the same training runs already (process {who}); wait for it, or end it"
         ) from error
-    if not (folder / FILE).exists():
+    if not (folder / LOCK).exists():
         # It was finished, and its folder deleted, between the two lines above.
         lock.close()
         return open_checkpoints(root, fingerprint, keep)
@@ -119,13 +125,15 @@ def others(root: Path, fingerprint: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     for file in sorted(root.glob(f"*/{FINGERPRINT}")):
         saved = _iterations(file.parent)
-        theirs = json.loads(file.read_text(encoding="utf-8"))
-        differing = [
-            f"another {part}" for part in fingerprint if theirs.get(part) != fingerprint[part]
-        ]
+        try:
+            theirs = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            # It is done just now, and deletes what it had.
+            continue
+        differing = [part for part in fingerprint if theirs.get(part) != fingerprint[part]]
         if saved and differing:
             lines.append(
-                f"{file.parent}: not used, it is of {' and '.join(differing)} (iteration "
+                f"{file.parent}: not used, it differs in {' and '.join(differing)} (iteration "
                 f"{int(saved[-1].name)}); delete it, or go back to them to go on from it"
             )
     return lines
@@ -139,10 +147,10 @@ def fingerprint(
     model: the base model's folder; examples: training and validation examples, in order;
     parameters: as text; sources: the engine's own files, with which the libraries' versions count.
     """
-    versions = [f"{name} {version(name)}" for name in ("mlx", "mlx-lm")]
+    versions = [f"{name} {version(name)}" for name in ("mlx", "mlx-lm", "numpy")]
     files = sorted(file for file in model.iterdir() if file.suffix in (".safetensors", ".json"))
     return {
-        "model": _digest(file.read_bytes() for file in files),
+        "model": _digest(sha256(file).encode() for file in files),
         "data": _digest(repr(example).encode() for example in examples),
         "parameters": _digest([parameters.encode()]),
         "engine": _digest([*(path.read_bytes() for path in sources), repr(versions).encode()]),
@@ -172,7 +180,8 @@ def _pack(state: State, file: Path) -> None:
 
 
 def _iterations(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name.isdigit())
+    """The whole checkpoints, oldest first: of one half deleted the state may be gone."""
+    return sorted(file.parent for file in folder.glob(f"*/{STATE}") if file.parent.name.isdigit())
 
 
 def _digest(parts: Any) -> str:

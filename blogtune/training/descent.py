@@ -11,8 +11,7 @@ With gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) a block is trac
 gradient behind it is known, and so computed a second time.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from blogtune.models.head import RowHead
 from blogtune.runtime.gradients import known_number
-from blogtune.training.blocks import entering, exchanged, list_of_blocks, mlp_at
+from blogtune.training.blocks import entering, list_of_blocks, mlp_at, starting
 from blogtune.training.examples import Batch
 from blogtune.training.lean import copied, lean
 from blogtune.training.loss import PieceLoss, answer_loss
@@ -90,7 +89,8 @@ class Descent:
 
     def _leaving(self, place: int, batch: Batch, states: list[States]) -> list[States]:
         """What leaves the block in this place, of each example, if it is given these states."""
-        with positions_of(batch), self._given(place, mx.array(arranged(batch, states))):
+        given = mx.array(arranged(batch, states))
+        with positions_of(batch), starting(self.blocks, place, given):
             left = self._entering(place + 1, batch)
         return taken_apart(batch, np.asarray(left.astype(mx.float32)))
 
@@ -106,14 +106,15 @@ class Descent:
             return self._from(place + 1, copied(y), batch, tokens)
 
         def leaving(x: mx.array) -> mx.array:
-            with self._given(place, x), nullcontext() if seed is None else random_numbers(seed):
+            numbers = nullcontext() if seed is None else random_numbers(seed)
+            with starting(self.blocks, place, x), numbers:
                 return self._entering(place + 1, batch)
 
         def traced(arrays: Arrays, x: mx.array) -> mx.array:
             nonlocal found
             block.update(tree_unflatten(list(arrays.items())))
             if last:
-                with self._given(place, x), mlp_at(block, batch.rows):
+                with starting(self.blocks, place, x), mlp_at(block, batch.rows):
                     return answer_loss(self.network, self.head, batch, tokens, self.of_piece)
             y = leaving(x)
             found = found or above(y)
@@ -140,14 +141,3 @@ class Descent:
 
     def _entering(self, place: int, batch: Batch) -> mx.array:
         return entering(self.network, self.blocks, place, batch.inputs)
-
-    @contextmanager
-    def _given(self, place: int, x: mx.array) -> Generator[None]:
-        """While the block runs, the network starts with `x` at the block in this place.
-
-        The first block of all is given what the network gives it.
-        """
-        with exchanged(self.blocks, range(place)) as stand_ins:
-            for stand_in in stand_ins:
-                stand_in.held = x
-            yield

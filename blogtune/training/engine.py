@@ -84,7 +84,7 @@ class Engine:
         for batch in batches_by_length(examples, self.params.batch_pairs):
             mine = share(batch, self.group.rank(), self.group.size())
             if mine is not None:
-                mine = self._packed(mine, drops=False)
+                mine = self.packed(mine, training=False)
                 # Shortcuts of networks that were found to be a plain stack.
                 few = nullcontext() if self.one_trace else mlp_at(last, mine.rows)
                 with self._start(mine), positions_of(mine), few:
@@ -102,7 +102,7 @@ class Engine:
         if self.one_trace:
             computed = self._in_one_trace(mine, tokens)
         else:
-            mine = self._packed(mine, drops=self.params.lora.dropout > 0)
+            mine = self.packed(mine, training=True)
             states = self.trunk.states_of(mine) if self.trunk else None
             computed = self.descent.loss_and_gradients(mine, tokens, states)
         return _values(total(computed, self.group))
@@ -121,6 +121,16 @@ class Engine:
             value, gradients = nn.value_and_grad(self.network, loss)(self.network)
         return value, dict(tree_flatten(gradients))
 
+    def shared(self, *, training: bool) -> int:
+        """How many tokens, with which all examples begin, are computed once for a batch."""
+        drops = training and self.params.lora.dropout > 0
+        return len(self.trunk.beginning) if self.trunk and self.packs and not drops else 0
+
+    def packed(self, batch: Batch, *, training: bool) -> Batch:
+        """In one row, where something is shared."""
+        shared = self.shared(training=training)
+        return pack(batch, shared) if shared else batch
+
     def weights(self) -> Arrays:
         """The adapter's arrays by name, as mlx-lm stores them."""
         return dict(tree_flatten(self.network.trainable_parameters()))
@@ -133,12 +143,6 @@ class Engine:
         """Go back to what `weights` and `optimizer_state` once returned."""
         self.network.load_weights(list(weights.items()), strict=False)
         self.optimizer.state = tree_unflatten(list(optimizer_state.items()))
-
-    def _packed(self, batch: Batch, *, drops: bool) -> Batch:
-        """In one row, where there is a trunk that knows what all examples begin with."""
-        if drops or not self.packs or not self.trunk or not self.trunk.beginning:
-            return batch
-        return pack(batch, len(self.trunk.beginning))
 
     def _start(self, batch: Batch) -> Any:
         return self.trunk.standing_in(batch) if self.trunk else nullcontext()

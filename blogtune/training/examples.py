@@ -86,7 +86,7 @@ def epochs(examples: Sequence[Example], size: int, seed: int, behind: int = 0) -
 
 
 def padding_share(examples: Sequence[Example], size: int) -> float:
-    """The share of an epoch's positions that only fill its batches up.
+    """The share of an epoch's positions that only fill up its batches, where they are not packed.
 
     Raises UserError when there are fewer examples than a batch holds.
     """

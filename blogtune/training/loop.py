@@ -115,10 +115,12 @@ def train(
         done = saved.iteration if saved else 0
         # Tried with the first adapter, as in a run that was not stopped: the same way is taken.
         use_what_pays(engine, examples, validation, checkpoints, done)
+        if engine.shared(training=True):
+            run.padding_share = 0.0
         if saved:
             _go_on(run, engine, saved)
         else:
-            run.base_validation_loss = engine.validate(validation)
+            run.base_validation_loss = _validation_loss(engine, validation, 0)
         _iterate(engine, examples, validation, run)
     except BaseException:
         if store:
@@ -185,9 +187,11 @@ def _iterate(
                 best = f"{run.best.validation_loss:.3f}" if run.best else "none yet"
                 bar.set_postfix_str(f"loss {run.losses[-1]:.3f}, best {best}", refresh=False)
                 bar.update()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError):
+        # MLX raises the latter where another process has ended.
         _save(engine, run, state)
-        say(f"stopped behind iteration {state.iteration}, which is saved")
+        if run.checkpoints and state.iteration > 0:
+            say(f"stopped behind iteration {state.iteration}, which is saved")
         raise
 
 
@@ -209,7 +213,7 @@ def _iteration(
     if iteration % params.evaluate_every == 0 or iteration == params.iterations:
         since = run.curve[-1].iteration if run.curve else 0
         mean = float(np.mean(run.losses[since:]))
-        row = Evaluation(iteration, mean, engine.validate(validation), rate)
+        row = Evaluation(iteration, mean, _validation_loss(engine, validation, iteration), rate)
         run.curve.append(row)
         if run.best is row:
             run.weights = engine.weights()
@@ -245,6 +249,18 @@ def _state(engine: Engine, run: Training) -> State:
 def _save(engine: Engine, run: Training, state: State) -> None:
     if run.checkpoints and state.iteration > 0:
         run.checkpoints.save(state, engine.params.lora, engine.keys)
+
+
+def _validation_loss(engine: Engine, validation: list[Example], iteration: int) -> float:
+    """In nats a token. Raises UserError where it is no number."""
+    loss = engine.validate(validation)
+    if not math.isfinite(loss):
+        lower = "lower train.learning_rate, or " if iteration else ""
+        raise UserError(
+            f"validation loss {loss} at iteration {iteration}; {lower}set runtime.dtype to a type "
+            "in which nothing overflows: float32 or bfloat16"
+        )
+    return loss
 
 
 def _check(recent: Sequence[float], run: Training, batches: Sequence[Batch]) -> None:

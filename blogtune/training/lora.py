@@ -6,6 +6,7 @@ quantized layer that is QLoRA (Dettmers et al. 2023, arXiv 2305.14314). DoRA als
 of each of the layer's outputs' weights (Liu et al. 2024, arXiv 2402.09353): outputs more.
 """
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +38,28 @@ def target_keys(network: Any, targets: str | list[str]) -> list[str]:
     linear = (nn.Linear, nn.QuantizedLinear)
     modules = network.layers[-1].named_modules()
     paths = sorted(path for path, module in modules if isinstance(module, linear))
-    found = {path.rsplit(".", 1)[-1]: path for path in paths}
     if targets == "all":
         return paths
-    if targets == "qkv":
-        return _query_key_value(found)
-    missing = [name for name in targets if name not in found]
-    if missing or not targets:
+    # A name may stand for several: of experts, and one that all share.
+    found = {name: [path for path in paths if _last(path) == name] for name in map(_last, paths)}
+    names = _query_key_value(found) if targets == "qkv" else targets
+    missing = [name for name in names if name not in found]
+    if missing or not names:
         raise UserError(
             f"train.lora.targets: {', '.join(missing) or 'none named'}, but the model's blocks "
             f"have {', '.join(sorted(found))}; name some of those, or take qkv or all"
         )
-    return [found[name] for name in targets]
+    return [path for name in names for path in found[name]]
 
 
-def _query_key_value(found: dict[str, str]) -> list[str]:
+def _last(path: str) -> str:
+    return path.rsplit(".", 1)[-1]
+
+
+def _query_key_value(found: Collection[str]) -> Sequence[str]:
     for names in QUERY_KEY_VALUE:
         if all(name in found for name in names):
-            return [found[name] for name in names]
+            return names
     raise UserError(
         f"model: no query, key and value layers found among {', '.join(sorted(found))}; "
         "name the layers to adapt in train.lora.targets"

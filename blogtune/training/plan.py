@@ -57,28 +57,29 @@ def use_what_pays(
     """
     params = engine.params
     everything = [*examples, *validation]
-    place = _place(engine, everything, _passes(params, len(validation)), folder)
-    beginning = shared_beginning(engine.network, everything) if place != OFF else []
+    storage = _storage(engine, everything, _passes(params, len(validation)), folder)
+    beginning = shared_beginning(engine.network, everything) if storage != OFF else []
     if engine.packs:
         engine.packs = bool(beginning) and _packs(engine, everything, len(beginning))
-    apart = _apart(engine, everything, beginning, place)
+    apart = _apart(engine, everything, beginning, storage)
     if beginning and not apart <= TOLERANCE:
         told = f"it differs by {apart:.1e} on a trial batch"
         _say(engine, f"what all pairs begin with: computed for each, {told}")
         beginning = []
-        apart = _apart(engine, everything, beginning, place)
+        apart = _apart(engine, everything, beginning, storage)
     if not apart <= TOLERANCE:
-        _go_without(engine, apart, place)
-        place = OFF
-    trial = _try(engine, everything, beginning, place)
-    _refuse_too_large(engine, examples, trial)
-    _say(engine, _forecast(engine, examples, validation, trial, place, done))
-    if place == OFF:
+        _go_without(engine, apart, storage)
+        storage = OFF
+    trial = _try(engine, everything, beginning, storage)
+    states = _states_bytes(engine, everything) if storage == "memory" else 0
+    _refuse_too_large(engine, examples, trial, states)
+    _say(engine, _forecast(engine, examples, validation, trial, storage, done))
+    if storage == OFF:
         return
     trunk = Trunk(engine.network, params.lora.layers, engine.group, beginning)
     quiet = engine.group.rank() > 0
     with progress(desc="trunk", unit="pairs", total=len(everything), quiet=quiet) as bar:
-        for count in trunk.compute(everything, params.batch_pairs, place, folder):
+        for count in trunk.compute(everything, params.batch_pairs, storage, folder):
             bar.update(count)
     trunk.release()
     engine.trunk = trunk
@@ -91,13 +92,13 @@ def _passes(params: TrainParams, validation: int) -> int:
     return steps + evaluations * validation
 
 
-def _place(engine: Engine, examples: Sequence[Example], passes: int, folder: Path) -> Any:
+def _storage(engine: Engine, examples: Sequence[Example], passes: int, folder: Path) -> Any:
     """Where the trunk goes: "memory", "disk" or "off"; the first process decides for all."""
     wanted = engine.params.trunk_cache
     if wanted == OFF or engine.params.lora.layers == len(engine.network.layers):
         return OFF
     try:
-        needed = trunk_bytes(engine.network, examples) * engine.group.size()
+        needed = _states_bytes(engine, examples)
     except NotAStackError:
         return OFF
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,7 @@ def _place(engine: Engine, examples: Sequence[Example], passes: int, folder: Pat
     fits = {"memory": needed < MEMORY_SHARE * memory, "disk": needed < DISK_SHARE * disk}
     if wanted == "auto":
         # Not by a measured time: the same run must take the same way, or its bytes may differ.
-        choices = [place for place in fits if fits[place] and passes > len(examples)]
+        choices = [storage for storage in fits if fits[storage] and passes > len(examples)]
         return from_first((choices or [OFF])[0].encode(), engine.group).decode()
     if not fits[wanted]:
         free = memory if wanted == "memory" else disk
@@ -114,6 +115,11 @@ def _place(engine: Engine, examples: Sequence[Example], passes: int, folder: Pat
             f"free; set it to {'disk or off' if wanted == 'memory' else 'off'}"
         )
     return wanted
+
+
+def _states_bytes(engine: Engine, examples: Sequence[Example]) -> int:
+    """What the trunk's states take: every process holds them all."""
+    return trunk_bytes(engine.network, examples) * engine.group.size()
 
 
 def _packs(engine: Engine, examples: Sequence[Example], beginning: int) -> bool:
@@ -134,9 +140,11 @@ def _packs(engine: Engine, examples: Sequence[Example], beginning: int) -> bool:
         return False
 
 
-def _apart(engine: Engine, examples: Sequence[Example], beginning: list[int], place: str) -> float:
+def _apart(
+    engine: Engine, examples: Sequence[Example], beginning: list[int], storage: str
+) -> float:
     """How far training's way is from one trace without a trunk, on a few short examples."""
-    if place == OFF and engine.one_trace:
+    if storage == OFF and engine.one_trace:
         return 0.0
     # Short, because one trace over all keeps much, and nobody has asked yet what there is room for.
     short = [
@@ -149,7 +157,7 @@ def _apart(engine: Engine, examples: Sequence[Example], beginning: list[int], pl
     loss, gradients = engine.gradients(batch, len(batch.targets))
     engine.one_trace = own_way
     try:
-        engine.trunk = _trial_trunk(engine, short, beginning) if place != OFF else None
+        engine.trunk = _trial_trunk(engine, short, beginning) if storage != OFF else None
         found = engine.gradients(batch, len(batch.targets))
         found_again = engine.validate(short)
     except (NotAStackError, NotPackableError):
@@ -159,7 +167,7 @@ def _apart(engine: Engine, examples: Sequence[Example], beginning: list[int], pl
     return max(_difference(found, (loss, gradients)), abs(found_again - loss) / abs(loss))
 
 
-def _try(engine: Engine, examples: Sequence[Example], beginning: list[int], place: str) -> Trial:
+def _try(engine: Engine, examples: Sequence[Example], beginning: list[int], storage: str) -> Trial:
     """Training's way, and that without a trunk, on a batch that has one of the longest examples."""
     batch = make_batch(_shortest_and_longest(engine, examples))
     size = engine.group.size()
@@ -170,18 +178,17 @@ def _try(engine: Engine, examples: Sequence[Example], beginning: list[int], plac
     engine.validate(batch.examples[:1])
     without, needed = _timed(engine, batch)
     without /= tokens * size
-    if place == OFF:
+    if storage == OFF:
         return Trial(0.0, without, without, needed / tokens)
     start = time.perf_counter()
     engine.trunk = _trial_trunk(engine, batch.examples, beginning)
     # Of one batch every process computes the whole; later each has its own.
     computed = (time.perf_counter() - start) / (batch.inputs.size * size)
     seconds, needed = _timed(engine, batch)
+    mine = engine.packed(mine, training=True)
     engine.trunk = None
-    packed = beginning and engine.packs and engine.params.lora.dropout == 0
-    shared = len(beginning) if packed else 0
-    tokens = pack(mine, shared).inputs.size if packed else tokens
-    return Trial(computed, seconds / (tokens * size), without, needed / tokens, shared)
+    tokens = mine.inputs.size
+    return Trial(computed, seconds / (tokens * size), without, needed / tokens, mine.beginning)
 
 
 def _shortest_and_longest(engine: Engine, examples: Sequence[Example]) -> list[Example]:
@@ -197,9 +204,9 @@ def _trial_trunk(engine: Engine, examples: Sequence[Example], beginning: list[in
     return trunk
 
 
-def _go_without(engine: Engine, apart: float, place: str) -> None:
+def _go_without(engine: Engine, apart: float, storage: str) -> None:
     """Trace the whole network as one from here on, because the other way proved to be wrong."""
-    what = "trunk" if place != OFF else "gradients block by block"
+    what = "trunk" if storage != OFF else "gradients block by block"
     _say(engine, f"{what}: off, it differs by {apart:.1e} on a trial batch")
     engine.one_trace = True
     if engine.params.gradient_checkpointing and on_cpu():
@@ -228,13 +235,18 @@ def _difference(fast: tuple[float, Any], slow: tuple[float, Any]) -> float:
     return float(np.max(differences))
 
 
-def _refuse_too_large(engine: Engine, examples: Sequence[Example], trial: Trial) -> None:
-    needed, free = _step_bytes(engine, examples, trial), psutil.virtual_memory().available
+def _refuse_too_large(
+    engine: Engine, examples: Sequence[Example], trial: Trial, states: int
+) -> None:
+    """Raise UserError where a step does not fit beside the bytes of the trunk's states."""
+    needed = _step_bytes(engine, examples, trial)
+    free = max(0, psutil.virtual_memory().available - states)
     if needed > free:
         other = ", or set train.gradient_checkpointing: true"
+        beside = " beside the trunk" if states else ""
         raise UserError(
             f"train.batch_pairs: {engine.params.batch_pairs} takes about {size_text(needed)} of "
-            f"memory a step, of {size_text(free)} that are free; lower it (and raise "
+            f"memory a step, of {size_text(free)} that are free{beside}; lower it (and raise "
             "train.accumulate_batches), or lower train.max_sequence_tokens"
             f"{'' if engine.params.gradient_checkpointing else other}"
         )
@@ -251,29 +263,30 @@ def _forecast(
     examples: list[Example],
     validation: list[Example],
     trial: Trial,
-    place: str,
+    storage: str,
     done: int,
 ) -> str:
     """Time, memory and disk from here on, from the trial's speed."""
     params = engine.params
     tokens = sum(example.tokens - 1 for example in examples) / len(examples)
     steps = params.iterations - done
-    step = trial.with_trunk if place != OFF else trial.without
+    step = trial.with_trunk if storage != OFF else trial.without
     shared = trial.shared * max(0, params.batch_pairs - engine.group.size())
     step *= (tokens * params.batch_pairs - shared) * params.accumulate_batches
-    states = trunk_bytes(engine.network, [*examples, *validation]) if place != OFF else 0
     lines = [f"{steps} steps of about {step:.2g} s"]
     seconds = steps * step
-    if place != OFF:
+    if storage != OFF:
         trunk = trial.trunk * sum(example.tokens - 1 for example in [*examples, *validation])
         seconds += trunk
-        epochs = params.iterations * params.accumulate_batches * params.batch_pairs / len(examples)
-        even = trial.trunk / max(trial.without - trial.with_trunk, 1e-12)
-        lines.append(
-            f"the blocks below once, in {_minutes(trunk)} ({size_text(states)} "
-            f"{'in memory' if place == 'memory' else 'on disk'}; pays from {even:.1f} epochs on, "
-            f"this run has {epochs:.1f})"
-        )
+        states = size_text(_states_bytes(engine, [*examples, *validation]))
+        where = f"{states} {'in memory' if storage == 'memory' else 'on disk'}"
+        pays = "no faster in the trial"
+        if trial.with_trunk < trial.without:
+            even = trial.trunk / (trial.without - trial.with_trunk)
+            pairs = params.iterations * params.accumulate_batches * params.batch_pairs
+            epochs = pairs / len(examples)
+            pays = f"pays from {even:.1f} epochs on, this run has {epochs:.1f}"
+        lines.append(f"the blocks below once, in {_minutes(trunk)} ({where}; {pays})")
     memory = size_text(_step_bytes(engine, examples, trial))
     lines.append(f"in all about {_minutes(seconds)}, evaluations not counted, and {memory} a step")
     return "; ".join(lines)

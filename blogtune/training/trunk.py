@@ -7,8 +7,8 @@ changes nothing before it, and what all examples begin with is computed once for
 """
 
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +18,11 @@ from mlx.utils import tree_map
 from mlx_lm.models.cache import KVCache
 
 from blogtune.models.prefix import common_beginning, plain_caches, repeated
-from blogtune.training.blocks import entering, exchanged, list_of_blocks
+from blogtune.training.blocks import entering, list_of_blocks, starting
 from blogtune.training.examples import Batch, Example, batches_by_length
 from blogtune.training.packing import States, arranged
 
-Place = Literal["memory", "disk"]
+Storage = Literal["memory", "disk"]
 
 
 class Trunk:
@@ -49,7 +49,7 @@ class Trunk:
         self.dtype = mx.float32
 
     def compute(
-        self, examples: Sequence[Example], size: int, place: Place, folder: Path
+        self, examples: Sequence[Example], size: int, storage: Storage, folder: Path
     ) -> Iterator[int]:
         """Compute and keep the states of `examples`; yield how many each round added.
 
@@ -68,10 +68,10 @@ class Trunk:
             several = batches[start : start + processes]
             mine = several[min(rank, len(several) - 1)]
             caches = [repeated(cache, len(mine.examples)) for cache in front]
-            computed = self._reached(mine.inputs[:, shared:], caches)
+            computed = self._reached(mine.inputs[:, shared:], caches or None)
             if start == 0:
                 self.dtype = computed.dtype
-                self.states = _room((int(ends[-1]), computed.shape[-1]), place, folder)
+                self.states = _room((int(ends[-1]), computed.shape[-1]), storage, folder)
             for batch, states in zip(several, self._exchange(computed, several), strict=False):
                 for example, state in zip(batch.examples, states, strict=False):
                     self._of(example)[:shared] = first
@@ -102,12 +102,9 @@ class Trunk:
         states = arranged(batch, [self._of(example) for example in batch.examples])
         return mx.array(states).astype(self.dtype)
 
-    @contextmanager
-    def standing_in(self, batch: Batch) -> Generator[None]:
+    def standing_in(self, batch: Batch) -> AbstractContextManager[None]:
         """While the block runs, the network starts from this batch's stored states."""
-        with exchanged(self.blocks, range(self.depth)) as stand_ins:
-            stand_ins[0].held = self.states_of(batch)
-            yield
+        return starting(self.blocks, self.depth, self.states_of(batch))
 
     def _beginning_read(self) -> tuple[list[KVCache], States]:
         """Caches behind the beginning, above the trunk empty, and its states, (tokens, width)."""
@@ -117,30 +114,30 @@ class Trunk:
         states = self._reached([self.beginning], caches)[0]
         return caches, np.asarray(states.astype(mx.float32))
 
-    def _reached(self, inputs: Any, caches: list[KVCache]) -> mx.array:
+    def _reached(self, inputs: Any, caches: list[KVCache] | None) -> mx.array:
         """What enters the lowest adapted block, (rows, length, width).
 
-        `caches`, one a block or none, hold what stands in front of the inputs.
+        `caches`, one a block, hold what stands in front of the inputs.
         """
-        return entering(self.network, self.blocks, self.depth, inputs, caches or None)
+        return entering(self.network, self.blocks, self.depth, inputs, caches)
 
 
 def shared_beginning(network: Any, examples: Sequence[Example]) -> list[int]:
     """What all the prompts begin with, as a trunk may read it once for all.
 
-    None where the network keeps something else than all keys and values.
+    Nothing where the network keeps something else than all keys and values.
     """
     plain = plain_caches(network)
     return common_beginning([example.prompt for example in examples]) if plain else []
 
 
 def trunk_bytes(network: Any, examples: Sequence[Example]) -> int:
-    """What the states of these examples take, in memory or on disk."""
+    """What the states of these examples take in one process, in memory or on disk."""
     return sum(example.tokens - 1 for example in examples) * _width(network) * 4
 
 
-def _room(shape: tuple[int, int], place: Place, folder: Path) -> States:
-    if place == "memory":
+def _room(shape: tuple[int, int], storage: Storage, folder: Path) -> States:
+    if storage == "memory":
         return np.empty(shape, np.float32)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:

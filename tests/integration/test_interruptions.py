@@ -144,3 +144,18 @@ def test_a_killed_training_goes_on_where_it_was(project: Project, *, elsewhere: 
     assert "going on from iteration " in again.stderr
     assert adapter.read_bytes() == whole
     assert list(checkpoints.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_training_whose_ground_moved_keeps_its_checkpoints(project: Project) -> None:
+    project.set_all({**LIGHT, "train.iterations": 6})
+    process = project.start(*project.stage("train"))
+    checkpoints = project.root / "checkpoints"
+    wait_for(lambda: next(checkpoints.glob("*/0000002"), None))
+    project.append("blogtune/progress.py", "\n# moved\n")
+    status, lines = ended(process)
+    assert status == 1
+    assert lines[-1] == "error: blogtune/progress.py: changed while this stage ran; run it again"
+    again = project.run(*project.stage("train"))
+    assert "going on from iteration 6" in again.stderr
+    assert list(checkpoints.iterdir()) == []

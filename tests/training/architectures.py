@@ -6,6 +6,9 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from blogtune.training.engine import Engine
+from tests import tiny
+
 # Every key that one of them reads; each takes what it knows.
 CONFIG: dict[str, Any] = {
     "vocab_size": 320,
@@ -56,6 +59,13 @@ def build(name: str, **changes: Any) -> Any:
     module = importlib.import_module(f"mlx_lm.models.{name}")
     config = {**CONFIG, "model_type": name, **changes}
     return module.Model(module.ModelArgs.from_dict(config))
+
+
+def engine(network: Any, **changes: Any) -> Engine:
+    """With the tests' parameters but for the changes, and adapters that already say something."""
+    made = Engine(network, tiny.train_params(**changes), tiny.ALONE)
+    spread_adapters(network)
+    return made
 
 
 def spread_adapters(network: Any) -> None:

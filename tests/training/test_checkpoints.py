@@ -1,12 +1,14 @@
 """A training that is stopped at any moment and started again ends with the same bytes."""
 
+import fcntl
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,16 @@ import pytest
 
 from blogtune.errors import UserError
 from blogtune.models.loading import load_model
-from blogtune.training import loop
+from blogtune.records import Pair
+from blogtune.training import checkpoints, loop
 from blogtune.training.checkpoints import Checkpoints, State, fingerprint, open_checkpoints, others
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch
 from blogtune.training.loop import Training, train
 from blogtune.training.results import write_results
 from tests import tiny
+from tests.contracts.pipeline import imported_files
+from tests.training.architectures import engine
 
 MARKS = {"model": "m", "data": "d", "parameters": "p", "engine": "e"}
 # What could come out otherwise after a stop: dropout, an optimizer with a memory, several batches
@@ -68,12 +73,17 @@ Run = Callable[..., Training]
 
 @pytest.fixture
 def run(taught_folder: Path, tmp_path: Path) -> Run:
-    def run(folder: str = "run", dtype: mx.Dtype = mx.float32, **changes: Any) -> Training:
+    def run(
+        folder: str = "run",
+        dtype: mx.Dtype = mx.float32,
+        # It forgets the facts from step to step, so the best adapter is an early one.
+        validation: Sequence[Pair] = tiny.facts(),
+        **changes: Any,
+    ) -> Training:
         params = tiny.train_params(**{**PARAMS, **changes})
         where = tmp_path / folder
         model = load_model(taught_folder, dtype)
-        # It forgets the facts from step to step, so the best adapter is an early one.
-        result = train(model, PAIRS, tiny.facts(), params, where / "checkpoints", tiny.ALONE)
+        result = train(model, PAIRS, validation, params, where / "checkpoints", tiny.ALONE)
         write_results(result, params, where / "adapter", where, where)
         assert result.checkpoints
         result.checkpoints.release()
@@ -88,17 +98,19 @@ def results(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, type[BaseException]], None]:
-    """Has the step of that iteration end in an exception, once."""
+def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has the step of that iteration end in an exception, once: before it began, or when done."""
 
-    def stop(iteration: int, error: type[BaseException]) -> None:
+    def stop(iteration: int, error: type[BaseException], *, done: bool = False) -> None:
         step = Engine.step
 
         def stopping(engine: Engine, batches: list[Batch], number: int, rate: float) -> float:
-            if number == iteration:
-                monkeypatch.setattr(Engine, "step", step)
-                raise error
-            return step(engine, batches, number, rate)
+            if number < iteration or done:
+                loss = step(engine, batches, number, rate)
+            if number < iteration:
+                return loss
+            monkeypatch.setattr(Engine, "step", step)
+            raise error
 
         monkeypatch.setattr(Engine, "step", stopping)
 
@@ -130,12 +142,23 @@ def test_computing_in_another_type_starts_again(
     assert "going on from iteration 4" in capsys.readouterr().err
 
 
-def test_ctrl_c_saves_the_last_iteration_and_says_so(
-    run: Run, stop: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(KeyboardInterrupt, id="Ctrl-C"),
+        pytest.param(RuntimeError, id="another process ended"),
+    ],
+)
+def test_a_stop_saves_the_last_iteration_and_says_so(
+    run: Run,
+    stop: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    error: type[BaseException],
 ) -> None:
     run("whole")
-    stop(6, KeyboardInterrupt)
-    with pytest.raises(KeyboardInterrupt):
+    stop(6, error)
+    with pytest.raises(error):
         run("stopped")
     assert "stopped behind iteration 5, which is saved" in capsys.readouterr().err
     (folder,) = (tmp_path / "stopped/checkpoints").iterdir()
@@ -145,12 +168,24 @@ def test_ctrl_c_saves_the_last_iteration_and_says_so(
     assert results(tmp_path / "stopped") == results(tmp_path / "whole")
 
 
-def test_a_stop_before_the_first_iteration_saves_nothing(
+def test_a_stop_behind_an_update_goes_back_before_it(
     run: Run, stop: Callable[..., None], tmp_path: Path
+) -> None:
+    run("whole")
+    stop(6, KeyboardInterrupt, done=True)
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped")
+    run("stopped")
+    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
+
+
+def test_a_stop_before_the_first_iteration_saves_nothing(
+    run: Run, stop: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stop(1, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         run()
+    assert "stopped behind" not in capsys.readouterr().err
     assert list((tmp_path / "run/checkpoints").iterdir()) == []
 
 
@@ -217,10 +252,96 @@ def test_another_training_is_named_and_not_used(
     capsys.readouterr()
     run("both", learning_rate=2e-3)
     said = capsys.readouterr().err
-    assert f"{old}: not used, it is of another parameters (iteration 6); delete it, or go" in said
+    assert f"{old}: not used, it differs in parameters (iteration 6); delete it, or go" in said
     assert "going on" not in said
     assert results(tmp_path / "both") == results(tmp_path / "alone")
     assert old.exists()
+
+
+def test_other_validation_pairs_are_other_data(
+    run: Run, stop: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop(8, MemoryError)
+    with pytest.raises(MemoryError):
+        run()
+    run(validation=tiny.facts()[1:])
+    said = capsys.readouterr().err
+    assert "not used, it differs in data" in said
+    assert "going on" not in said
+
+
+def test_another_number_of_processes_is_another_training(tmp_path: Path) -> None:
+    base, made = tiny.save_model(tmp_path / "base"), engine(tiny.network())
+    folders = list[Path]()
+    for made.group in (tiny.ALONE, tiny.Member(0, of=2)):
+        store = loop._open(base, made, tiny.EXAMPLES, tmp_path / "c")
+        assert store is not None
+        folders.append(store.folder)
+        store.remove()
+    assert folders[0] != folders[1]
+
+
+def test_every_package_that_training_imports_is_in_the_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = list[Path]()
+
+    def noted(*given: Any) -> dict[str, str]:
+        sources.extend(given[3])
+        return MARKS
+
+    monkeypatch.setattr(loop, "fingerprint", noted)
+    store = loop._open(tmp_path, engine(tiny.network()), tiny.EXAMPLES, tmp_path / "c")
+    assert store is not None
+    store.remove()
+    imported = (Path(file).parts for file in imported_files("blogtune.training.loop"))
+    packages = {parts[1] for parts in imported if parts[0] == "blogtune" and len(parts) > 2}
+    assert {file.parent.name for file in sources} == packages
+
+
+def test_settings_and_versions_are_in_the_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny.save_model(tmp_path / "base")
+    before = fingerprint(base, ["a"], "x", [])
+    config = base / "config.json"
+    config.write_text(config.read_text().replace("10000.0", "5000.0"))
+    assert fingerprint(base, ["a"], "x", [])["model"] != before["model"]
+    monkeypatch.setattr(checkpoints, "version", lambda _: "0.0")
+    assert fingerprint(base, ["a"], "x", [])["engine"] != before["engine"]
+
+
+def test_a_killed_training_without_checkpoints_is_not_told(tmp_path: Path) -> None:
+    store = open_checkpoints(tmp_path, MARKS, 2)
+    assert others(tmp_path, {**MARKS, "data": "other"}) == []
+    store.remove()
+
+
+def test_the_lock_names_its_holder_alone(tmp_path: Path) -> None:
+    store = open_checkpoints(tmp_path, MARKS, 2)
+    (store.folder / "lock").write_text("123456789")
+    store.lock.close()
+    store = open_checkpoints(tmp_path, MARKS, 2)
+    with pytest.raises(UserError, match=rf"\(process {os.getpid()}\)"):
+        open_checkpoints(tmp_path, MARKS, 2)
+    store.remove()
+
+
+def test_a_folder_that_was_deleted_just_now_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def late(lock: Any, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        (folder,) = tmp_path.iterdir()
+        shutil.rmtree(folder)
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    store = open_checkpoints(tmp_path, MARKS, 2)
+    assert (store.folder / "lock").exists()
+    store.remove()
 
 
 def test_a_second_training_of_the_same_kind_is_refused(tmp_path: Path) -> None:
@@ -257,7 +378,7 @@ def test_what_must_match_is_in_the_fingerprint(tmp_path: Path, changed: str) -> 
     store = open_checkpoints(tmp_path / "c", before, 2)
     store.save(state, tiny.train_params().lora, ["k"])
     (line,) = others(tmp_path / "c", after)
-    assert f"not used, it is of another {changed} (iteration 4)" in line
+    assert f"not used, it differs in {changed} (iteration 4)" in line
     assert others(tmp_path / "c", before) == []
     store.release()
 
@@ -282,6 +403,46 @@ def test_a_checkpoint_is_there_as_a_whole_or_not_at_all(
     assert mx.array_equal(read.adapter["layers.0.a"], arrays["layers.0.a"])
     assert int(read.optimizer["step"]) == 3
     store.remove()
+
+
+def test_a_half_deleted_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    store = open_checkpoints(tmp_path, MARKS, 2)
+    lora = tiny.train_params().lora
+    for iteration in (3, 6):
+        store.save(State(iteration, {}, {}, {}, {}), lora, ["k"])
+    (store.folder / "0000006/state.safetensors").unlink()
+    assert loop.unpack(store.latest()).iteration == 3
+    store.save(State(6, {}, {}, {}, {}), lora, ["k"])
+    assert loop.unpack(store.latest()).iteration == 6
+    store.remove()
+
+
+def test_what_is_saved_is_not_written_over(tmp_path: Path) -> None:
+    """In between there would be neither the old one nor the new one."""
+    store = open_checkpoints(tmp_path, MARKS, 2)
+    state = State(3, {}, {}, {}, {})
+    store.save(state, tiny.train_params().lora, ["k"])
+    folder = (store.folder / "0000003").stat().st_ino
+    store.save(state, tiny.train_params().lora, ["k"])
+    assert (store.folder / "0000003").stat().st_ino == folder
+    store.remove()
+
+
+def test_a_training_that_ends_just_now_is_not_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_checkpoints(tmp_path, MARKS, 2)
+    store.save(State(3, {}, {}, {}, {}), tiny.train_params().lora, ["k"])
+    other = {**MARKS, "data": "other"}
+    assert len(others(tmp_path, other)) == 1
+    read = Path.read_text
+
+    def gone(path: Path, encoding: str) -> str:
+        store.remove()
+        return read(path, encoding)
+
+    monkeypatch.setattr(Path, "read_text", gone)
+    assert others(tmp_path, other) == []
 
 
 def test_nothing_saved_is_nothing_to_go_on_from(tmp_path: Path) -> None:

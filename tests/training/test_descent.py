@@ -12,18 +12,12 @@ from blogtune.runtime import host
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Example, make_batch
 from tests import tiny
-from tests.training.architectures import NAMES, build, spread_adapters
+from tests.training.architectures import NAMES, build, engine
 from tests.training.oracle import simple_loss
 
 BATCH = make_batch([Example("a", [1, 5, 6, 7], [8, 9, 2]), Example("b", [1, 5, 6], [10, 33, 2])])
 LONG = make_batch([Example(str(n), [1, *range(3, 40)], [*range(50, 90), 2]) for n in range(4)])
 WAYS = pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
-
-
-def engine(network: Any, **changes: Any) -> Engine:
-    made = Engine(network, tiny.train_params(**changes), tiny.ALONE)
-    spread_adapters(network)
-    return made
 
 
 @WAYS

@@ -13,7 +13,7 @@ from blogtune.runtime import host
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, Example, make_batch
 from tests import tiny
-from tests.training.architectures import spread_adapters
+from tests.training import architectures
 from tests.training.oracle import simple_loss
 
 EXAMPLES = [
@@ -27,11 +27,8 @@ PARTS = [make_batch(EXAMPLES[:2]), make_batch(EXAMPLES[2:])]
 
 
 def engine(network: Any | None = None, **changes: Any) -> Engine:
-    """An engine whose adapters already say something."""
-    params = tiny.train_params(**{"dropout": 0.0, "batch_pairs": 2, **changes})
-    made = Engine(network or tiny.network(), params, tiny.ALONE)
-    spread_adapters(made.network)
-    return made
+    settings = {"dropout": 0.0, "batch_pairs": 2, **changes}
+    return architectures.engine(network or tiny.network(), **settings)
 
 
 def flat(tree: Any) -> dict[str, mx.array]:
@@ -110,6 +107,21 @@ def test_what_is_random_in_a_step_follows_from_seed_and_iteration() -> None:
 
     assert loss(1) == loss(1) != loss(2)
     assert loss(1, seed=7) != loss(1, seed=8)
+
+
+def test_each_process_drops_other_things() -> None:
+    losses = list[float]()
+    for group in (tiny.ALONE, tiny.Member(1, of=1)):
+        made = engine(dropout=0.5)
+        made.group = group
+        losses.append(made.step([WHOLE], 1, 1e-3))
+    assert losses[0] != losses[1]
+
+
+def test_an_evaluation_does_not_end_dropout() -> None:
+    fresh, evaluated = engine(dropout=0.5), engine(dropout=0.5)
+    evaluated.validate(EXAMPLES)
+    assert evaluated.step([WHOLE], 1, 1e-3) == fresh.step([WHOLE], 1, 1e-3)
 
 
 def test_what_was_remembered_is_restored_to_the_bit() -> None:

@@ -135,6 +135,20 @@ def test_one_seed_gives_one_order_and_another_seed_another() -> None:
     assert order(seed=7)[:8] != order(seed=7)[8:16]
 
 
+def test_batches_come_in_another_order_each_epoch() -> None:
+    # All lengths are other ones, so a batch is known by its shortest example.
+    batches = epochs(made([(1, 1 + number) for number in range(40)]), 4, seed=7)
+    firsts = [batch.examples[0].tokens for batch in islice(batches, 20)]
+    assert firsts[:10] != sorted(firsts[:10])
+    assert firsts[:10] != firsts[10:]
+
+
+def test_equal_lengths_are_mixed_anew_each_epoch() -> None:
+    batches = islice(epochs(made([(2, 3)] * 40), 4, seed=7), 20)
+    together = [{example.id for example in batch.examples} for batch in batches]
+    assert not any(batch in together[:10] for batch in together[10:])
+
+
 def test_a_batch_holds_neighbours_in_length() -> None:
     examples = made([(1, 1 + row) for row in np.random.default_rng(0).permutation(20)])
     for batch in islice(epochs(examples, 5, seed=3), 4):

@@ -1,8 +1,12 @@
+import json
+import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load
@@ -11,9 +15,12 @@ from blogtune.errors import UserError
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from blogtune.records import Pair
+from blogtune.training import loop
+from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, make_batch, make_examples
-from blogtune.training.loop import Training, train
+from blogtune.training.loop import Evaluation, Training, train
 from blogtune.training.results import write_results
+from blogtune.training.schedule import learning_rate
 from tests import tiny
 from tests.training.oracle import simple_loss
 
@@ -93,6 +100,46 @@ def test_the_best_checkpoint_ships_and_is_the_lowest_of_the_curve(
     assert float(loss) == pytest.approx(result.best.validation_loss, rel=1e-4)
 
 
+def training(*losses: float) -> Training:
+    """What is known behind evaluations with these validation losses."""
+    made = Training([], 0, 0, 0.0, None)
+    made.curve = [Evaluation(number, 0.0, loss, 0.0) for number, loss in enumerate(losses, 1)]
+    return made
+
+
+def test_of_equal_evaluations_the_first_is_the_best() -> None:
+    best = training(0.5, 0.4, 0.4).best
+    assert best is not None
+    assert best.iteration == 2
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "stops"),
+    [
+        ((), 1, False),
+        ((0.5,), 1, False),
+        ((0.5, 0.4), 1, False),
+        ((0.5, 0.6), 1, True),
+        ((0.5, 0.5), 1, True),
+        ((0.5, 0.6), 2, False),
+        ((0.5, 0.6, 0.7), 2, True),
+        ((0.5, 0.6, 0.4), 2, False),
+        ((0.5, 0.6, 0.7), None, False),
+    ],
+)
+def test_patience_counts_evaluations_behind_the_best(
+    losses: tuple[float, ...], patience: int | None, *, stops: bool
+) -> None:
+    assert loop._stopped_early(training(*losses), tiny.train_params(patience=patience)) is stops
+
+
+def test_a_run_out_of_patience_ends(run: Run, taught_folder: Path) -> None:
+    parts = {"base": taught_folder, "pairs": VALIDATION, "validation": tiny.facts()}
+    result = run(**parts, iterations=12, evaluate_every=1, patience=2)
+    assert result.best is not None
+    assert len(result.losses) == result.curve.index(result.best) + 3 < 12
+
+
 def test_the_first_loss_is_the_base_models(run: Run, tiny_folder: Path) -> None:
     result = run()
     network = load_model(tiny_folder, mx.float32).network
@@ -127,14 +174,64 @@ def test_the_curve_and_the_metrics_say_what_happened(run: Run, tmp_path: Path) -
     assert [float(line.split(",")[2]) for line in lines[1:]] == [
         pytest.approx(row.validation_loss, rel=1e-5) for row in result.curve
     ]
+    parts = result.losses[:4], result.losses[4:8], result.losses[8:]
+    means = [pytest.approx(float(np.mean(part)), rel=1e-5) for part in parts]
+    assert [float(line.split(",")[1]) for line in lines[1:]] == means
     narrow = tiny.WIDTH * tiny.KEY_HEADS // tiny.HEADS
     count = 2 * 4 * (2 * tiny.WIDTH + 2 * (tiny.WIDTH + narrow))
     assert f'"trainable_parameters": {count}' in (tmp_path / "run" / "training.json").read_text()
     assert result.summary().startswith(f"{count:,} trainable parameters; validation loss ")
 
 
+def test_metrics_tell_the_best_evaluation_and_the_last(
+    run: Run, taught_folder: Path, tmp_path: Path
+) -> None:
+    parts = {"base": taught_folder, "pairs": VALIDATION, "validation": tiny.facts()}
+    result = run(**parts, iterations=9, evaluate_every=2)
+    found = json.loads((tmp_path / "run/training.json").read_text())
+    best, last = result.best, result.curve[-1]
+    assert best is not None
+    assert best != last
+    expected = {
+        "base_validation_loss": result.base_validation_loss,
+        "best_validation_loss": best.validation_loss,
+        "last_validation_loss": last.validation_loss,
+        "last_train_loss": last.train_loss,
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert found["best_iteration"] == best.iteration
+    assert f"-> {best.validation_loss:.3f} at iteration {best.iteration} of 9" in result.summary()
+
+
+def test_steps_get_the_schedules_rates(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = list[float]()
+    step = Engine.step
+
+    def noted(engine: Engine, batches: list[Batch], number: int, rate: float) -> float:
+        rates.append(rate)
+        return step(engine, batches, number, rate)
+
+    monkeypatch.setattr(Engine, "step", noted)
+    result = run(iterations=10, evaluate_every=4)
+    params = tiny.train_params(iterations=10, evaluate_every=4)
+    assert rates == [learning_rate(params, number) for number in range(1, 11)]
+    assert [row.learning_rate for row in result.curve] == [rates[3], rates[7], rates[9]]
+
+
+def test_validation_pairs_are_chosen_by_the_seed_and_keep_their_order() -> None:
+    pairs = [tiny.pair(f"{number}", "Q?", "A.") for number in range(20)]
+    settings = (tiny.train_params(seed=seed, validation_pairs=5) for seed in (7, 8))
+    one, other = ([int(pair.id) for pair in loop._choose(pairs, each)] for each in settings)
+    assert one != other
+    for chosen in (one, other):
+        assert chosen == sorted(set(chosen))
+        assert len(chosen) == 5
+
+
 def test_cut_answers_of_both_parts_are_counted(run: Run, tmp_path: Path) -> None:
-    # The longest fact has 59 tokens, the longest validation pair fewer.
+    # The longest fact has 59 tokens, the other validation pairs fewer.
+    long = tiny.pair("long", "Who stops?", "Another model. " * 30)
+    assert run(max_sequence_tokens=58, validation=[*VALIDATION, long]).answers_cut == 2
     result = run(max_sequence_tokens=58)
     assert result.answers_cut == 1
     assert '"answers_cut": 1' in (tmp_path / "run" / "training.json").read_text()
@@ -171,6 +268,42 @@ def test_a_diverging_loss_stops_the_run_and_names_step_and_pairs(
         rf"train\.lora\.scale{where}$"
     )
     assert not (tmp_path / "run" / "adapter").exists()
+
+
+def test_a_late_divergence_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "step", lambda _, __, number, ___: 1e9 if number > 11 else 0.1)
+    with pytest.raises(UserError, match="at iteration 12:"):
+        run(iterations=30)
+
+
+@pytest.mark.parametrize(("factor", "stops"), [(1.4, False), (1.6, True)])
+def test_divergence_begins_at_one_and_a_half_times_the_base(
+    run: Run, monkeypatch: pytest.MonkeyPatch, factor: float, *, stops: bool
+) -> None:
+    base = run("base", iterations=3).base_validation_loss
+    monkeypatch.setattr(Engine, "step", lambda *_: factor * base)
+    if not stops:
+        assert len(run(iterations=12).losses) == 12
+        return
+    with pytest.raises(UserError, match="at iteration 10:"):
+        run(iterations=12)
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        pytest.param(0, "nan at iteration 0; set runtime.dtype to a type in which", id="base"),
+        pytest.param(1, "nan at iteration 4; lower train.learning_rate, or set", id="later"),
+    ],
+)
+def test_a_validation_loss_that_is_no_number_stops_the_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch, before: int, message: str
+) -> None:
+    losses = iter([*[1.0] * before, math.nan])
+    monkeypatch.setattr(loop, "use_what_pays", lambda *_: None)
+    monkeypatch.setattr(Engine, "validate", lambda *_: next(losses))
+    with pytest.raises(UserError, match=re.escape(f"validation loss {message}")):
+        run()
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,18 @@ def test_other_layers_are_named_by_the_last_part_of_their_paths() -> None:
     assert apply_lora(network, lora(targets=["o_proj", "up_proj"])) == 2 * (512 + 768)
 
 
+def test_a_name_that_several_layers_bear_means_all_of_them() -> None:
+    network = tiny.network()
+    for block in network.layers:
+        block.shared_expert = nn.Module()
+        block.shared_expert.up_proj = nn.Linear(tiny.WIDTH, 32, bias=False)
+    assert target_keys(network, ["up_proj", "q_proj"]) == [
+        "mlp.up_proj",
+        "shared_expert.up_proj",
+        "self_attn.q_proj",
+    ]
+
+
 @pytest.mark.parametrize(("targets", "said"), [(["q_proj", "wo"], "wo"), ([], "none named")])
 def test_layers_that_are_not_there_are_refused(targets: list[str], said: str) -> None:
     with pytest.raises(UserError) as caught:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +60,13 @@ def test_cross_entropy_and_its_gradient_are_those_of_float64(
     assert (logits == kept).all()
 
 
+def test_very_negative_logits_have_a_loss() -> None:
+    logits = np.array([[-200.0, -201.0, -202.0], [-95.0, -96.0, -95.5]], np.float32)
+    targets = np.array([0, 1], np.int32)
+    loss = cross_entropy(logits, targets, np.zeros_like(logits))
+    assert loss == pytest.approx(-reference(logits, targets).sum(), rel=1e-5)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_no_number_is_not_hidden(value: float) -> None:
     logits = np.zeros((2, 3), np.float32)
@@ -86,6 +95,24 @@ def test_a_row_head_works_on_other_rows_each_time(tied: bool) -> None:
     assert head.logits(network, other.inputs, other.rows).shape[0] == 1
     logits = head.logits(network, BATCH.inputs, BATCH.rows)
     np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_a_network_may_multiply_with_the_embedding_itself() -> None:
+    """As MiniCPM and Seed-OSS do with tied weights: all rows are projected then."""
+    network = tiny.network(tie_word_embeddings=True)
+    tokens = mx.array([[5, 6, 7]])
+    expected = network(tokens)
+
+    class Own(type(network)):
+        def __call__(self, inputs: mx.array, cache: Any = None) -> mx.array:
+            return self.model(inputs, cache) @ self.model.embed_tokens.weight.T
+
+    network.__class__ = Own
+    head = put_row_head(network)
+    rows = np.array([1], np.int32)
+    got = head.logits(network, np.array([[5, 6, 7]], np.int32), rows)
+    np.testing.assert_allclose(got, expected[0, 1:2], rtol=1e-5)
+    assert head.hidden(network, np.array([[5, 6, 7]], np.int32), rows) is None
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "apart"])

@@ -1,5 +1,6 @@
 """Batches in one row: the same numbers, where the network's positions allow it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,15 @@ from blogtune.training.packing import NotPackableError, arranged, pack, position
 from blogtune.training.plan import use_what_pays
 from blogtune.training.trunk import Trunk, shared_beginning
 from tests import tiny
-from tests.training.architectures import NAMES, build, spread_adapters
+from tests.training import architectures
+from tests.training.architectures import NAMES, build
 
 EXAMPLES = tiny.EXAMPLES
 # Those that keep windows, or look at positions in attention of their own.
 UNPACKED = {"gemma2", "gemma3_text"}
 
 
-def engine(network: Any, **changes: Any) -> Engine:
-    params = {"dropout": 0.0, "batch_pairs": 3, "iterations": 99, **changes}
-    made = Engine(network, tiny.train_params(**params), tiny.ALONE)
-    spread_adapters(network)
-    return made
+engine = partial(architectures.engine, dropout=0.0, iterations=99)
 
 
 def with_trunk(made: Engine, examples: list[Example]) -> Engine:
@@ -108,6 +106,16 @@ def test_positions_that_depend_on_a_rows_length_are_found_out(tmp_path: Path) ->
         use_what_pays(made, EXAMPLES, [], tmp_path, 0)
         assert made.trunk is not None
         assert made.packs is packs
+
+
+def test_every_adapted_block_but_the_last_is_compared() -> None:
+    """Of three the lowest alone looks at a row's length."""
+    network = tiny.network()
+    scaling = {"type": "dynamic", "factor": 4.0}
+    odd = tiny.network(rope_scaling=scaling, max_position_embeddings=16)
+    network.layers[1].self_attn.rope = odd.layers[1].self_attn.rope
+    made = engine(network, layers=3)
+    assert made.descent.difference_in_one_row(make_batch(EXAMPLES), 2) > 1e-4
 
 
 def test_a_row_beyond_longropes_change_is_not_packed(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """What is decided, refused and said before the first step."""
 
+import math
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import psutil
 import pytest
+from mlx.utils import tree_flatten
 
 from blogtune.errors import UserError
 from blogtune.runtime import host
@@ -62,9 +65,9 @@ def test_it_lies_where_there_is_room(tmp_path: Path, free: Any) -> None:
     large = trunk_bytes(tiny.network(), many)
     assert large > 9e7 > needed
     free(memory=2e8)
-    assert plan._place(used(tmp_path), many, 10**6, tmp_path) == "disk"
+    assert plan._storage(used(tmp_path), many, 10**6, tmp_path) == "disk"
     free(memory=2e8, disk=1e7)
-    assert plan._place(used(tmp_path), many, 10**6, tmp_path) == "off"
+    assert plan._storage(used(tmp_path), many, 10**6, tmp_path) == "off"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,7 @@ def test_a_trunk_that_does_not_fit_is_refused(
     made = Engine(tiny.network(), tiny.train_params(trunk_cache=place), tiny.ALONE)
     free(memory=5_000, disk=4_000)
     with pytest.raises(UserError) as caught:
-        plan._place(made, EXAMPLES, 10**6, tmp_path)
+        plan._storage(made, EXAMPLES, 10**6, tmp_path)
     assert str(caught.value) == f"train.trunk_cache: {said}"
 
 
@@ -104,11 +107,92 @@ def test_a_batch_that_does_not_fit_is_refused_with_what_to_lower(
     )
 
 
+def test_passes_are_those_of_steps_and_evaluations() -> None:
+    params = tiny.train_params(iterations=10, evaluate_every=4, accumulate_batches=2)
+    # Evaluated before the first step and behind steps 4, 8 and 10.
+    assert plan._passes(params, 5) == 10 * 2 * params.batch_pairs + 4 * 5
+
+
+def test_looked_at_as_often_as_computed_it_does_not_pay(tmp_path: Path) -> None:
+    made = Engine(tiny.network(), tiny.train_params(), tiny.ALONE)
+    assert plan._storage(made, EXAMPLES, len(EXAMPLES), tmp_path) == "off"
+    assert plan._storage(made, EXAMPLES, len(EXAMPLES) + 1, tmp_path) == "memory"
+
+
+def test_evaluations_count_among_the_passes(tmp_path: Path) -> None:
+    params = tiny.train_params(iterations=1, warmup_iterations=0, batch_pairs=2, dropout=0.0)
+    made = Engine(tiny.network(), params, tiny.ALONE)
+    validation = [Example(f"v{each.id}", each.prompt, each.answer) for each in EXAMPLES]
+    # Two of the step and twice three of evaluations are more than the six to compute.
+    use_what_pays(made, EXAMPLES, validation, tmp_path, 0)
+    assert made.trunk is not None
+
+
+def test_a_fifth_of_the_disk_stays_free(tmp_path: Path, free: Any) -> None:
+    made = Engine(tiny.network(), tiny.train_params(), tiny.ALONE)
+    free(memory=0, disk=5_888 / 0.9)
+    assert plan._storage(made, EXAMPLES, 10**6, tmp_path) == "off"
+
+
+def test_every_process_needs_the_trunks_memory(tmp_path: Path, free: Any) -> None:
+    made = Engine(tiny.network(), tiny.train_params(trunk_cache="memory"), tiny.ALONE)
+    made.group = tiny.Member(0, of=2)
+    free(memory=20_000)
+    with pytest.raises(UserError, match=r"memory takes 11\.8 kB"):
+        plan._storage(made, EXAMPLES, 10**6, tmp_path)
+
+
+def test_the_trunks_weights_are_let_go(tmp_path: Path) -> None:
+    layers = used(tmp_path).network.layers
+    sizes = [[array.size for _, array in tree_flatten(each.parameters())] for each in layers]
+    assert not any(sizes[0])
+    assert all(sizes[-1])
+
+
+def test_a_validation_that_differs_turns_the_trunk_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "validate", lambda *_: 1e3)
+    assert used(tmp_path).trunk is None
+
+
+def test_gradients_of_other_names_are_infinitely_apart() -> None:
+    one = mx.ones(1)
+    assert plan._difference((1.0, {"a": one}), (1.0, {"a": one, "b": one})) == math.inf
+
+
 def test_it_says_what_is_to_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     used(tmp_path, done=20)
     said = capsys.readouterr().err
     assert said.startswith("30 steps of about 0.")
-    assert "the blocks below once, in 0 s (5.89 kB in memory; pays from " in said
-    assert "epochs on, this run has 33.3); in all about " in said
+    assert "the blocks below once, in 0 s (5.89 kB in memory; " in said
+    assert "); in all about " in said
     used(tmp_path, trunk_cache="off")
     assert "the blocks below" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        pytest.param(3e-3, "pays from 0.5 epochs on, this run has 12.0", id="gain"),
+        pytest.param(1e-3, "no faster in the trial", id="none"),
+    ],
+)
+def test_it_says_from_when_on_a_trunk_pays(without: float, said: str) -> None:
+    made = Engine(tiny.network(), tiny.train_params(), tiny.ALONE)
+    trial = plan.Trial(trunk=1e-3, with_trunk=1e-3, without=without, bytes_a_token=1.0)
+    told = plan._forecast(made, EXAMPLES, [], trial, "memory", 0)
+    assert f"(5.89 kB in memory; {said})" in told
+
+
+@pytest.mark.parametrize(("free_bytes", "fits"), [(1_000_000, True), (999_999, False)])
+def test_a_step_must_fit_beside_the_trunk(free: Any, free_bytes: int, *, fits: bool) -> None:
+    made = Engine(tiny.network(), tiny.train_params(), tiny.ALONE)
+    needed = sum(sorted(example.tokens - 1 for example in EXAMPLES)[-1:]) * len(EXAMPLES)
+    trial = plan.Trial(0.0, 0.0, 0.0, bytes_a_token=900_000 / needed)
+    free(memory=free_bytes)
+    if fits:
+        plan._refuse_too_large(made, EXAMPLES, trial, 100_000)
+    else:
+        with pytest.raises(UserError, match="of 900 kB that are free beside the trunk; lower it"):
+            plan._refuse_too_large(made, EXAMPLES, trial, 100_000)

@@ -10,20 +10,18 @@ from mlx.utils import tree_flatten
 
 from blogtune.runtime import host
 from blogtune.training.blocks import list_of_blocks
-from blogtune.training.engine import Engine
 from blogtune.training.examples import Example, make_batch
-from blogtune.training.recompute import Recomputed, drawn
+from blogtune.training.recompute import Recomputed, drawn, random_numbers
 from blogtune.training.trunk import Trunk
 from tests import tiny
-from tests.training.architectures import spread_adapters
+from tests.training.architectures import engine
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=["float32", "bfloat16"])
 def test_a_recomputed_block_drops_again_what_it_dropped(dtype: mx.Dtype) -> None:
     host.use()
     network = tiny.network()
-    Engine(network, tiny.train_params(dropout=0.5), tiny.ALONE)
-    spread_adapters(network)
+    engine(network, dropout=0.5)
     network.set_dtype(dtype)
     network.train()
     block, x = list_of_blocks(network)[-1], mx.random.normal((2, 5, tiny.WIDTH)).astype(dtype)
@@ -66,9 +64,7 @@ def test_one_trace_on_a_gpu_recomputes_its_adapted_blocks(monkeypatch: pytest.Mo
         network = tiny.network()
         # What numpy does for float32 would ask for values while MLX traces.
         network.set_dtype(mx.bfloat16)
-        params = tiny.train_params(dropout=0.0, layers=3, gradient_checkpointing=recompute)
-        made = Engine(network, params, tiny.ALONE)
-        spread_adapters(network)
+        made = engine(network, dropout=0.0, layers=3, gradient_checkpointing=recompute)
         network.set_dtype(mx.bfloat16)
         made.trunk = Trunk(network, 3, tiny.ALONE)
         list(made.trunk.compute(examples, 2, "memory", Path()))
@@ -84,9 +80,19 @@ def test_one_trace_on_a_gpu_recomputes_its_adapted_blocks(monkeypatch: pytest.Mo
 def test_two_recomputed_blocks_drop_other_things() -> None:
     host.use()
     network = tiny.network()
-    Engine(network, tiny.train_params(dropout=0.5), tiny.ALONE)
-    spread_adapters(network)
+    engine(network, dropout=0.5)
     network.train()
     block, x = list_of_blocks(network)[-1], mx.random.normal((2, 5, tiny.WIDTH))
     stand_in = Recomputed(block)
     assert not mx.array_equal(stand_in(x, None, None), stand_in(x, None, None))
+
+
+def test_random_numbers_go_on_whatever_was_drawn_inside() -> None:
+    def after(count: int) -> float:
+        mx.random.seed(1)
+        with random_numbers(5):
+            for _ in range(count):
+                mx.random.normal()
+        return float(mx.random.normal())
+
+    assert after(1) == after(3)

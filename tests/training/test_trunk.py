@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from blogtune.training.blocks import StandIn
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, Example, make_batch
 from blogtune.training.plan import use_what_pays
-from blogtune.training.trunk import Place, Trunk, shared_beginning, trunk_bytes
+from blogtune.training.trunk import Storage, Trunk, shared_beginning, trunk_bytes
 from tests import tiny
-from tests.training.architectures import NAMES, build, spread_adapters
+from tests.training import architectures
+from tests.training.architectures import NAMES, build
 from tests.training.oracle import simple_loss
 
 EXAMPLES = tiny.EXAMPLES
@@ -27,12 +29,7 @@ BATCHES = [
 ]
 
 
-def engine(network: Any, **changes: Any) -> Engine:
-    """An engine whose adapters already say something."""
-    made = Engine(network, tiny.train_params(dropout=0.0, batch_pairs=3, **changes), tiny.ALONE)
-    spread_adapters(made.network)
-    made.network.eval()
-    return made
+engine = partial(architectures.engine, dropout=0.0)
 
 
 def loss_and_gradients(
@@ -52,13 +49,13 @@ def assert_same(got: dict[str, Any], expected: dict[str, Any], tolerance: float)
         np.testing.assert_allclose(got[name], value, atol=limit, rtol=0, err_msg=name)
 
 
-@pytest.mark.parametrize("place", ["memory", "disk"])
+@pytest.mark.parametrize("storage", ["memory", "disk"])
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("shares", [False, True], ids=["each whole", "beginning shared"])
 @pytest.mark.parametrize("one_trace", [False, True], ids=["block by block", "one trace"])
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_and_gradients_are_the_same_with_the_trunk(
-    name: str, one_trace: bool, shares: bool, batch: Batch, place: Place, tmp_path: Path
+    name: str, one_trace: bool, shares: bool, batch: Batch, storage: Storage, tmp_path: Path
 ) -> None:
     made = engine(build(name))
     expected = loss_and_gradients(made, None, batch, one_trace=True)
@@ -66,7 +63,7 @@ def test_loss_and_gradients_are_the_same_with_the_trunk(
     beginning = shared_beginning(made.network, EXAMPLES) if shares else []
     made.packs = False
     trunk = Trunk(made.network, 2, tiny.ALONE, beginning)
-    assert list(trunk.compute(EXAMPLES, 2, place, tmp_path)) == [2, 1]
+    assert list(trunk.compute(EXAMPLES, 2, storage, tmp_path)) == [2, 1]
     assert list(tmp_path.iterdir()) == []
     assert_same(loss_and_gradients(made, trunk, batch, one_trace=one_trace), expected, 1e-4)
 

@@ -38,7 +38,7 @@ class Record(BaseModel):
 
 
 class Pair(Record):
-    """A question with its reference answer. `post` is None where the data name no post."""
+    """A question with its reference answer. `post` is None where it belongs to no other pair."""
 
     id: str
     post: str | None

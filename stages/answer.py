@@ -27,11 +27,12 @@ def main(run: Run, name: str) -> None:
     """Let NAME answer and write data/answers/NAME.jsonl."""
     params = run.read("answer", AnswerParams)
     runtime = run.read("runtime", RuntimeParams)
-    pairs = list(read_records(Path(f"data/processed/{params.split}.jsonl"), Pair))
-    weights, adapter = MODELS[name]
-    with together(runtime, weights, ["stages.answer", *sys.argv[1:]]) as group:
+    questions, (weights, adapter) = Path(f"data/processed/{params.split}.jsonl"), MODELS[name]
+    pairs, drafts = list(read_records(questions, Pair)), DRAFTS.get(name)
+    inputs = [path for path in (questions, adapter, drafts) if path]
+    with together(runtime, weights, ["stages.answer", *sys.argv[1:]], inputs) as group:
         model = load_model(weights, compute_dtype(runtime), adapter)
-        answers = answer_questions(model, name, pairs, params, group, _drafts(name))
+        answers = answer_questions(model, name, pairs, params, group, _drafted(drafts))
         if group.rank() == 0:
             write_records(Path(f"data/answers/{name}.jsonl"), answers)
             cut = sum(answer.stop == "length" for answer in answers)
@@ -40,8 +41,8 @@ def main(run: Run, name: str) -> None:
             click.echo(f"{name}: {counts}")
 
 
-def _drafts(name: str) -> dict[str, str]:
-    records = read_records(DRAFTS[name], Answer) if name in DRAFTS else ()
+def _drafted(file: Path | None) -> dict[str, str]:
+    records = read_records(file, Answer) if file else ()
     return {record.id: record.answer for record in records}
 
 

@@ -7,7 +7,7 @@ import click
 from blogtune.files import write_json
 from blogtune.fusing.fuse import fuse
 from blogtune.fusing.params import FuseParams
-from blogtune.fusing.parity import compare, read
+from blogtune.fusing.parity import compare, expected, load
 from blogtune.records import Pair, read_records
 from stages.command import Run, stage
 
@@ -21,8 +21,8 @@ def main(run: Run) -> None:
     params = run.read("fuse", FuseParams)
     stored = fuse(BASE, ADAPTER, FUSED, params)
     pairs = list(read_records(Path("data/processed/validation.jsonl"), Pair))
-    adapted = read(BASE, ADAPTER, pairs, params)
-    parity = compare(adapted, read(FUSED, None, pairs, params))
+    adapted = dict(expected(load(BASE, ADAPTER), pairs, params))
+    parity = compare(adapted, load(FUSED), pairs, params)
     parity.check(params, stored)
     write_json(Path("metrics/fusion.json"), {**parity.metrics(), "stored": stored})
     only = "; only MLX reads this: fuse.dequantize: true is for others" if parity.quantized else ""

@@ -1,6 +1,6 @@
 """Greedy answers from mlx-lm's continuous batching: sorted by length inside, in order outside."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import mlx.core as mx
@@ -14,7 +14,7 @@ from blogtune.answering.params import AnswerParams
 from blogtune.errors import UserError
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import LoadedModel
-from blogtune.models.prefix import common_beginning
+from blogtune.models.prefix import common_beginning, read
 from blogtune.models.reading import fitting
 from blogtune.progress import progress
 from blogtune.records import Answer, Pair
@@ -78,17 +78,23 @@ def answer_questions(
     mine = order[group.rank() :: processes]
     shape = (-(-len(pairs) // processes), 2 + params.max_tokens)
     rows = np.full(shape, NO_ROW, np.int32)
-    shown = progress(
-        desc=f"answer {name}", unit="answers", total=len(pairs), quiet=group.rank() > 0
-    )
+    most = len(pairs) * params.max_tokens
+    quiet = group.rank() > 0
+    shown = progress(desc=f"answer {name}", unit="tokens", total=most, scaled=True, quiet=quiet)
     with shown as bar:
-        # Answers end in bursts: of what is left only the mean speed so far tells anything.
+        # Answers begin and end in bursts: only the mean speed so far tells what is left.
         bar.smoothing = 0
+
+        def written(count: int) -> None:
+            bar.update(min(processes * count, most - bar.n))
+
         drafted = [chat.answer((drafts or {}).get(pairs[index].id, ""))[:-1] for index in mine]
-        generated = _generate(model, chat, [prompts[index] for index in mine], drafted, params)
+        asked = [prompts[index] for index in mine]
+        generated = _generate(model, chat, asked, drafted, params, written)
         for row, (place, tokens, ended) in zip(rows, generated, strict=False):
             row[: 2 + len(tokens)] = [mine[place], ended, *tokens]
-            bar.update(min(processes, len(pairs) - bar.n))
+            # What an answer leaves out of its limit is done as well.
+            written(params.max_tokens - len(tokens))
     everyones = np.asarray(mx.distributed.all_gather(mx.array(rows), group=group, stream=mx.cpu))
     kept = {int(row[0]): row for row in everyones if row[0] != NO_ROW}
     return [_answer(pair, name, chat, kept[index]) for index, pair in enumerate(pairs)]
@@ -115,8 +121,12 @@ def _generate(
     prompts: Sequence[list[int]],
     drafts: Sequence[list[int]],
     params: AnswerParams,
+    written: Callable[[int], None],
 ) -> Iterator[Generated]:
-    """Answer each prompt: as far as the model goes along with a draft in one pass, then on."""
+    """Answer each prompt: as far as the model goes along with a draft in one pass, then on.
+
+    `written` is told how many tokens more there are.
+    """
     limit = params.max_tokens
     begun: list[list[int]] = [[] for _ in prompts]
     going_on = list(range(len(prompts)))
@@ -125,6 +135,7 @@ def _generate(
         fitting_drafts = [draft[: limit - 1] for draft in drafts]
         for place, tokens, stopped in follow(model.network, prompts, fitting_drafts, chat.stops):
             begun[place] = tokens
+            written(len(tokens))
             if stopped or len(tokens) == limit:
                 going_on.remove(place)
                 yield place, tokens, stopped
@@ -132,7 +143,7 @@ def _generate(
     going_on.sort(key=lambda place: len(prompts[place]) + len(begun[place]))
     texts = [[*prompts[place], *begun[place]] for place in going_on]
     left = [limit - len(begun[place]) for place in going_on]
-    for number, tokens, stopped in _continue(model, chat.stops, texts, left, params):
+    for number, tokens, stopped in _continue(model, chat.stops, texts, left, params, written):
         place = going_on[number]
         yield place, [*begun[place], *tokens], stopped
 
@@ -143,6 +154,7 @@ def _continue(
     texts: Sequence[list[int]],
     limits: Sequence[int],
     params: AnswerParams,
+    written: Callable[[int], None],
 ) -> Iterator[Generated]:
     """What follows each text, so many tokens at most."""
     network = Greedy(model.network)
@@ -158,7 +170,8 @@ def _continue(
     )
     try:
         # Batches copy from the caches that they are given, so that all can name the same.
-        caches = [_read(model.network, shared)] if shared else None
+        one = make_prompt_cache(model.network)
+        caches = [read(model.network, shared, one)] if shared else None
         tokens: dict[int, list[int]] = {}
         places: dict[int, int] = {}
         begun = 0
@@ -178,17 +191,9 @@ def _continue(
             for response in generator.next_generated():
                 if response.finish_reason != "stop":
                     tokens[response.uid].append(response.token)
+                    written(1)
                 if response.finish_reason is not None:
                     stopped = response.finish_reason == "stop"
                     yield places[response.uid], tokens.pop(response.uid), stopped
     finally:
         generator.close()
-
-
-def _read(network: Any, tokens: list[int]) -> list[Any]:
-    """The network's caches (of mlx-lm's kinds, one a layer) behind the tokens."""
-    caches = make_prompt_cache(network)
-    network(mx.array([tokens]), cache=caches)
-    # The logits are never asked for, so they are not computed.
-    mx.eval([cache.state for cache in caches])
-    return caches

@@ -6,7 +6,7 @@ KL(adapted || fused) = sum p log(p / q) in nats; top-1 agreement is the share of
 both would choose the same token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,16 +25,7 @@ from blogtune.progress import progress
 from blogtune.records import Pair
 from blogtune.runtime.device import on_cpu
 
-
-@dataclass(frozen=True)
-class Reading:
-    """A model's logits at every answer token, (answer tokens x vocabulary) for each pair.
-
-    `quantized` tells that the model's weights are.
-    """
-
-    logits: list[npt.NDArray[np.float32]]
-    quantized: bool
+Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -82,15 +73,15 @@ class Parity:
         return "it must not ship"
 
 
-def read(folder: Path, adapter: Path | None, pairs: Sequence[Pair], params: FuseParams) -> Reading:
-    """Let the model in `folder` read the first `params.parity_pairs` pairs; keep what it expected.
+def load(folder: Path, adapter: Path | None = None) -> LoadedModel:
+    """A model whose distributions are to be compared.
 
     In float32: what a half type rounds at every sum is more than what merging rounds.
     """
     # On a CPU that is fastest whole; on a GPU the weights stay as they are, for the room they take.
     model = load_model(folder, mx.float32 if on_cpu() else None, adapter)
     compute_in_float32(model.network)
-    return reading(model, pairs, params)
+    return model
 
 
 def compute_in_float32(network: nn.Module) -> None:
@@ -103,27 +94,34 @@ def compute_in_float32(network: nn.Module) -> None:
             module.set_dtype(mx.float32)
 
 
-def reading(model: LoadedModel, pairs: Sequence[Pair], params: FuseParams) -> Reading:
-    """As `read`, of a model that is loaded."""
+def expected(
+    model: LoadedModel, pairs: Sequence[Pair], params: FuseParams
+) -> Iterator[tuple[int, Logits]]:
+    """Yield (place, the model's logits at every answer token) of the first `params.parity_pairs`.
+
+    They have the shape (answer tokens, vocabulary), and come in any order.
+    """
     chat = open_chat(model.tokenizer)
     chosen = pairs[: params.parity_pairs]
     prompts = [chat.prompt(pair.question) for pair in chosen]
     answers = [chat.answer(pair.answer)[:-1] for pair in chosen]
     read = read_answers(model.network, prompts, answers)
-    shown = progress(read, desc="parity", unit="pairs", total=len(chosen))
-    logits = {place: np.asarray(expected) for place, expected in shown}
-    return Reading([logits[place] for place in range(len(chosen))], is_quantized(model.network))
+    for place, logits in progress(read, desc="parity", unit="pairs", total=len(chosen)):
+        yield place, np.asarray(logits)
 
 
-def compare(adapted: Reading, fused: Reading) -> Parity:
-    """Compare what both models expected of the same pairs.
+def compare(
+    adapted: Mapping[int, Logits], fused: LoadedModel, pairs: Sequence[Pair], params: FuseParams
+) -> Parity:
+    """Compare what the adapted model expected of the pairs, by place, with what `fused` expects.
 
-    `fused` is of the model as it ships, loaded from its own folder: rounded, and perhaps quantized.
+    `fused` is the model as it ships, loaded from its own folder: rounded, and perhaps quantized.
     """
     divergences: list[npt.NDArray[np.float64]] = []
     agreements: list[npt.NDArray[np.bool_]] = []
-    for ours, theirs in zip(adapted.logits, fused.logits, strict=True):
-        p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in (ours, theirs))
+    for place, theirs in expected(fused, pairs, params):
+        both = adapted[place], theirs
+        p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in both)
         divergences.append(np.sum(np.exp(p) * (p - q), axis=1))
         agreements.append(p.argmax(axis=1) == q.argmax(axis=1))
     divergence = np.concatenate(divergences)
@@ -132,5 +130,5 @@ def compare(adapted: Reading, fused: Reading) -> Parity:
         top1_agreement=float(np.concatenate(agreements).mean()),
         mean_kl=float(divergence.mean()),
         max_kl=float(divergence.max()),
-        quantized=fused.quantized,
+        quantized=is_quantized(fused.network),
     )

@@ -65,7 +65,8 @@ class Chat:
             return False
 
     def _encode(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        # It would warn of long texts, of which only a part may be read later.
+        return list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
 
 def open_chat(tokenizer: Any) -> Chat:

@@ -84,6 +84,11 @@ class RowHead(nn.Module):
     def as_linear(self, x: mx.array) -> mx.array:
         return self.inner.as_linear(self._chosen(x))
 
+    @property
+    def weight(self) -> mx.array:
+        """For networks that multiply with it themselves: nothing is chosen then."""
+        return self.inner.weight
+
     def _chosen(self, x: mx.array) -> mx.array:
         if self._given:
             return self._given[0]
@@ -99,7 +104,7 @@ def put_row_head(network: Any) -> RowHead:
     Where the layer has another name, nothing is wrapped, and `logits` takes the rows later.
     """
     for owner, name in ((network, "lm_head"), (network.get("model", {}), "embed_tokens")):
-        if name in owner:
+        if isinstance(owner.get(name), nn.Module):
             if isinstance(owner[name], RowHead):
                 return owner[name]
             head = RowHead(owner[name])

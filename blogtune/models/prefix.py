@@ -20,6 +20,13 @@ def plain_caches(network: Any) -> list[KVCache]:
     return caches if all(type(cache) is KVCache for cache in caches) else []
 
 
+def read(network: Any, tokens: Sequence[int], caches: list[Any]) -> list[Any]:
+    """The caches, one a layer, behind these tokens; no logits are computed."""
+    network(mx.array([tokens]), cache=caches)
+    mx.eval([cache.state for cache in caches])
+    return caches
+
+
 def repeated(cache: KVCache, rows: int) -> KVCache:
     """A layer's keys and values for as many rows, without a copy of them."""
     several = KVCache()

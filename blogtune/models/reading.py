@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from blogtune.models.head import put_row_head
-from blogtune.models.prefix import common_beginning, plain_caches, repeated
+from blogtune.models.prefix import common_beginning, plain_caches, read, repeated
 
 # At once; of each token behind a question a logit for every word of the vocabulary is in memory.
 TOKENS = 1024
@@ -60,5 +60,4 @@ def _beginning(network: Any, prompts: Sequence[list[int]]) -> tuple[list[int], l
     shared, caches = common_beginning(prompts), plain_caches(network)
     if not shared or not caches:
         return [], []
-    network(mx.array([shared]), cache=caches)
-    return shared, caches
+    return shared, read(network, shared, caches)

@@ -1,5 +1,6 @@
 """Which files of a hub's repository are needed: a model's weights once, a data set's tables."""
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
@@ -29,14 +30,20 @@ def of_data(params: DatasetParams) -> Repository:
 
 def model_files(repository: Repository) -> list[HubFile]:
     """The files that a model is loaded from; raise UserError where there are no safetensors."""
-    files = [file for file in repository.files if _is_model_file(file.path)]
-    names = {file.path for file in files}
-    weights = {name for name in names if name.endswith(".safetensors")}
+    names = weights_and_beside(file.path for file in repository.files)
+    weights = any(name.endswith(".safetensors") for name in names)
     if not weights or "config.json" not in names:
         raise UserError(f"{repository.source}: no safetensors weights with a config.json there")
-    # As transformers does where both are there.
-    shards = weights - {SINGLE} if SINGLE in weights else set[str]()
-    return [file for file in files if file.path not in shards]
+    return [file for file in repository.files if file.path in names]
+
+
+def weights_and_beside(paths: Iterable[str]) -> set[str]:
+    """Of a model's files, by their paths in its folder, those that it is loaded from."""
+    names = {path for path in paths if _is_model_file(path)}
+    if SINGLE in names:
+        # As transformers does where both are there.
+        names -= {name for name in names if name.endswith(".safetensors")} - {SINGLE}
+    return names
 
 
 def data_files(repository: Repository) -> list[HubFile]:

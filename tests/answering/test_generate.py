@@ -1,11 +1,15 @@
+from typing import Any
+
 import mlx.core as mx
 import pytest
 
+from blogtune.answering import generate
 from blogtune.answering.generate import answer_questions
 from blogtune.answering.params import AnswerParams
 from blogtune.errors import UserError
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import LoadedModel
+from blogtune.progress import progress
 from blogtune.records import Pair
 from tests import tiny
 
@@ -85,6 +89,35 @@ def test_a_limit_stops_an_answer(taught: LoadedModel, room: int, stop: str) -> N
     pairs = [tiny.pair("a", question, text)]
     (answer,) = answer_questions(taught, "base", pairs, params(max_tokens=limit), tiny.ALONE)
     assert (answer.stop, answer.tokens) == (stop, min(limit, len(whole)))
+
+
+@pytest.mark.parametrize("drafted", [False, True])
+def test_progress_is_told_token_by_token_and_comes_to_its_end(
+    taught: LoadedModel, monkeypatch: pytest.MonkeyPatch, *, drafted: bool
+) -> None:
+    counts = list[int]()
+    bars = list[Any]()
+
+    def shown(**settings: Any) -> Any:
+        bar = progress(**settings)
+        own_update = bar.update
+
+        def update(count: int) -> None:
+            counts.append(count)
+            own_update(count)
+
+        bar.update = update
+        bars.append(bar)
+        return bar
+
+    monkeypatch.setattr(generate, "progress", shown)
+    drafts = {pair.id: pair.answer for pair in QUESTIONS} if drafted else {}
+    answers = answer_questions(taught, "base", QUESTIONS, params(12), tiny.ALONE, drafts)
+    (bar,) = bars
+    assert bar.n == bar.total == sum(counts) == 12 * len(QUESTIONS)
+    one_by_one = sum(answer.tokens for answer in answers)
+    # Of a draft come several at once.
+    assert counts.count(1) < one_by_one if drafted else counts.count(1) >= one_by_one
 
 
 def test_asking_twice_gives_the_same_answers(taught: LoadedModel) -> None:

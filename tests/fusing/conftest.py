@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from blogtune.fusing.fuse import fuse
 from blogtune.fusing.params import FuseParams
-from blogtune.fusing.parity import Parity, compare, reading
+from blogtune.fusing.parity import Parity, compare, expected
 from blogtune.models.loading import LoadedModel, load_model
 from blogtune.records import Pair
 from blogtune.training.lora import apply_lora, save_adapter, target_keys
@@ -28,7 +28,7 @@ def fuse_params(**changes: Any) -> FuseParams:
 def measure(
     adapted: LoadedModel, fused: LoadedModel, pairs: Sequence[Pair], params: FuseParams
 ) -> Parity:
-    return compare(reading(adapted, pairs, params), reading(fused, pairs, params))
+    return compare(dict(expected(adapted, pairs, params)), fused, pairs, params)
 
 
 def make_adapter(base: Path, folder: Path, seed: int = 5, **lora: Any) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import rel_entr, softmax
 
 from blogtune.errors import UserError
-from blogtune.fusing.parity import Parity, compare, compute_in_float32, read
+from blogtune.fusing.parity import Parity, compare, compute_in_float32, expected, load
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from tests import tiny
@@ -39,7 +39,8 @@ def test_both_are_read_in_float32_where_a_half_type_would_hide_what_was_merged(
     taught_folder: Path, adapter: Path, fused: Path
 ) -> None:
     pairs = tiny.facts()
-    parity = compare(read(taught_folder, adapter, pairs, LIMITS), read(fused, None, pairs, LIMITS))
+    adapted = dict(expected(load(taught_folder, adapter), pairs, LIMITS))
+    parity = compare(adapted, load(fused), pairs, LIMITS)
     adapted, merged = (
         load_model(f, mx.float32, a) for f, a in ((taught_folder, adapter), (fused, None))
     )

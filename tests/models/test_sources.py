@@ -62,6 +62,20 @@ def test_code_pickles_and_other_formats_stay_behind(model: Path, tmp_path: Path)
     assert files(tmp_path / "base") == {*kept, "1_Pooling/config.json", "source.json"}
 
 
+def test_of_weights_that_are_there_twice_one_comes(model: Path, tmp_path: Path) -> None:
+    for name in ("model-00001-of-00001.safetensors", "consolidated.safetensors"):
+        shutil.copyfile(model / "model.safetensors", model / name)
+    fetch(source(f"path:{model}"), tmp_path / "base")
+    assert [name for name in files(tmp_path / "base") if name.endswith("safetensors")] == [
+        "model.safetensors"
+    ]
+    (model / "model.safetensors").unlink()
+    fetch(source(f"path:{model}"), tmp_path / "base")
+    assert [name for name in files(tmp_path / "base") if name.endswith("safetensors")] == [
+        "model-00001-of-00001.safetensors"
+    ]
+
+
 def test_a_read_only_source_gives_files_that_can_be_replaced(model: Path, tmp_path: Path) -> None:
     (model / "config.json").chmod(0o444)
     for _ in range(2):

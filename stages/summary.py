@@ -20,8 +20,9 @@ def main(*, markdown: bool) -> None:
     """Print metrics/comparison.json as a table, with the verdict."""
     with readable_errors():
         comparison = read_comparison()
-        warn_if_stale()
         if markdown:
+            # Alone, not at the end of the run that made them.
+            warn_if_stale()
             click.echo(markdown_table(comparison))
         else:
             click.echo(closing_table(comparison))

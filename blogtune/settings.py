@@ -91,7 +91,8 @@ def profile_file(name: str) -> Path:
 def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
     """Lay a profile's keys over params.yaml, comments kept; return "key: old -> new" lines.
 
-    Raises UserError for a profile that does not exist or holds a key that params.yaml lacks.
+    Raises UserError for a profile that does not exist, holds a key that params.yaml lacks, or makes
+    it invalid, which then stays as it was.
     """
     if not profile.exists():
         names = ", ".join(sorted(file.stem for file in profile.parent.glob("*.yaml")))
@@ -99,8 +100,14 @@ def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
     yaml = _round_trip()
     values = yaml.load(path)
     changes = _overlay(values, yaml.load(profile), "", profile)
+    before = path.read_text(encoding="utf-8")
     _write(values, path)
-    read_settings(path)
+    try:
+        read_settings(path)
+    except UserError as error:
+        with atomic_text(path) as file:
+            file.write(before)
+        raise UserError(f"{profile}: with it {error}; nothing was changed") from error
     return changes
 
 

@@ -68,7 +68,12 @@ def test_a_path_is_no_profile(name: str) -> None:
     )
 
 
-def test_a_profile_with_a_bad_value_is_refused() -> None:
+def test_a_profile_with_a_bad_value_is_refused_and_changes_nothing() -> None:
     Path("profiles/bad.yaml").write_text("train:\n  iterations: 0\n")
-    with pytest.raises(UserError, match=r"^params\.yaml: train\.iterations: "):
+    before = Path("params.yaml").read_bytes()
+    message = (
+        r"^profiles/bad\.yaml: with it params\.yaml: train\.iterations: .*; nothing was changed$"
+    )
+    with pytest.raises(UserError, match=message):
         use_profile(profile_file("bad"))
+    assert Path("params.yaml").read_bytes() == before

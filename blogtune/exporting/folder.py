@@ -1,6 +1,5 @@
 """models/export/: the model with a Modelfile, for those who carry files to another machine."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -9,7 +8,7 @@ from pathlib import Path
 from blogtune.errors import UserError
 from blogtune.exporting.source import Source
 from blogtune.exporting.weights import write_weights
-from blogtune.files import atomic_folder
+from blogtune.files import atomic_folder, sha256
 
 GGUF = "model.gguf"
 MAGIC = b"GGUF"
@@ -79,7 +78,5 @@ def _quoted(text: str) -> str:
 
 def _copy_checked(gguf: Path, target: Path) -> None:
     shutil.copyfile(gguf, target)
-    with target.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if gguf.name != f"sha256-{digest}":
+    if gguf.name != f"sha256-{sha256(target)}":
         raise UserError(f"{gguf}: its content is not what its name says; run `make export` again")

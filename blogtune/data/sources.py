@@ -100,15 +100,17 @@ def _unreadable(error: OSError) -> None:
 
 def _check_columns(file: Path, there: list[str], columns: Columns) -> None:
     """Raise UserError where columns are found, but not those that are needed, or one twice."""
+    if not there:
+        return
     twice = next((name for name in there if name and there.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{file}: two columns are called {twice}; rename or remove one")
     found = ", ".join(map(_shown, filter(None, there)))
-    if there and (lacking := columns.missing(there)):
+    if lacking := columns.missing(there):
         raise UserError(
             f"{file}: no column {', '.join(lacking)}, which data.columns names; there are {found}"
         )
-    if there and not columns.enough(there):
+    if not columns.enough(there):
         raise UserError(
             f"{file}: no column {' or '.join(columns.talks)}, nor {columns.question} and "
             f"{columns.answer}; there are {found}; name yours in data.columns"

@@ -189,8 +189,7 @@ def _iterate(
                 bar.update()
     except (KeyboardInterrupt, RuntimeError):
         # MLX raises the latter where another process has ended.
-        _save(engine, run, state)
-        if run.checkpoints and state.iteration > 0:
+        if _save(engine, run, state):
             say(f"stopped behind iteration {state.iteration}, which is saved")
         raise
 
@@ -246,9 +245,12 @@ def _state(engine: Engine, run: Training) -> State:
     return State(len(run.losses), known, weights, optimizer, dict(run.weights))
 
 
-def _save(engine: Engine, run: Training, state: State) -> None:
-    if run.checkpoints and state.iteration > 0:
-        run.checkpoints.save(state, engine.params.lora, engine.keys)
+def _save(engine: Engine, run: Training, state: State) -> bool:
+    """Whether this process is the one that saves, and there was something to save."""
+    if not run.checkpoints or state.iteration == 0:
+        return False
+    run.checkpoints.save(state, engine.params.lora, engine.keys)
+    return True
 
 
 def _validation_loss(engine: Engine, validation: list[Example], iteration: int) -> float:

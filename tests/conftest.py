@@ -12,6 +12,9 @@ from xdist.scheduler import LoadScopeScheduling
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+# Else a GPU multiplies float32 numbers with 10 of their 23 bits, and nothing is the same to 1e-5.
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
+
 # A matrix of 64 columns is not worth a second thread: where other processes run, it takes five
 # times as long. Read when the library is loaded; what a test starts chooses for itself.
 _chosen = os.environ.get("OPENBLAS_NUM_THREADS")

@@ -9,6 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optimizers
+import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm.models.llama import Model, ModelArgs
@@ -17,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from blogtune.records import Pair
+from blogtune.runtime.device import on_cpu
 from blogtune.training.examples import Example, make_batch, make_examples
 from blogtune.training.params import TrainParams
 from tests.training.oracle import simple_loss
@@ -45,6 +47,9 @@ EXAMPLES = [
     Example("b", [1, 5, 6], [10, 2]),
     Example("c", [1, 5, 6, 7, 20, 21, 33, 40, 41], [8, 9, 3, 4, 2]),
 ]
+
+# Of tests whose subject is computed so on a CPU only.
+A_CPUS_WAY = pytest.mark.skipif(not on_cpu(), reason="a GPU has another way")
 
 # The group of a process that works alone.
 ALONE = mx.distributed.init()

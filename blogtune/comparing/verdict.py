@@ -90,7 +90,8 @@ def _span(interval: Interval) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{round(value, 3) + 0.0:+.3f}"  # never -0.000
+    # -0.0004 is -0.000, because the side of 0 is what the verdict says; 0 itself is +0.000.
+    return f"{value + 0.0:+.3f}"
 
 
 def _basis(evidence: Evidence) -> str:

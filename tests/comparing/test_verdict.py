@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from blogtune.comparing.statistics import Interval
-from blogtune.comparing.verdict import Evidence, Outcome, outcome, sentence
+from blogtune.comparing.verdict import Evidence, Outcome, outcome, sentence, signed
 from blogtune.judging.figures import Fitness
 from tests.comparing.build import fitness
 
@@ -65,10 +65,13 @@ def test_the_sentence_carries_figures_basis_and_judge() -> None:
     )
 
 
-def test_what_rounds_to_nothing_has_no_minus() -> None:
-    nothing = Interval(-0.0001, -0.01, 0.0098, 70)
-    said = sentence("this adapter", evidence(nothing, None), 10)
-    assert "similarity +0.000 [-0.010, +0.010], " in said
+def test_what_rounds_to_nothing_keeps_its_side_of_0() -> None:
+    """Or else something "worse" would seem to have an interval that contains 0."""
+    worse = Interval(-0.011, -0.022, -0.0004, 70)
+    said = sentence("this adapter", evidence(worse, None), 10)
+    assert ": worse; similarity -0.011 [-0.022, -0.000], " in said
+    nothing = Interval(0.0, -0.0, 0.0, 70)
+    assert signed(nothing) == "+0.000 [+0.000, +0.000]"
 
 
 def test_the_sentence_gives_the_reason_before_the_figures() -> None:

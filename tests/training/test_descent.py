@@ -54,6 +54,7 @@ def test_what_is_dropped_is_what_one_trace_drops() -> None:
         np.testing.assert_allclose(array, expected[name], atol=1e-5 * largest, err_msg=name)
 
 
+@tiny.A_CPUS_WAY
 def test_a_recomputed_block_drops_again_what_it_dropped_and_others_other_things(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_recomputed_block_drops_again_what_it_dropped_and_others_other_things(
     assert lower == again != upper
 
 
+@tiny.A_CPUS_WAY
 @WAYS
 def test_weights_and_blocks_are_back_after_an_error(*, recompute: bool) -> None:
     network = tiny.network()
@@ -101,6 +103,7 @@ def peak(made: Engine) -> int:
     return mx.get_peak_memory() - before
 
 
+@tiny.A_CPUS_WAY
 def test_a_step_takes_half_the_memory_and_recomputed_a_third() -> None:
     host.use()
     less, least, most = (

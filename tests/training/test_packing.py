@@ -83,6 +83,7 @@ def test_a_packed_batch_has_the_loss_and_gradients_of_a_padded_one(
         np.testing.assert_allclose(array, expected[key], atol=1e-5 * largest + 1e-8, err_msg=key)
 
 
+@tiny.A_CPUS_WAY
 def test_what_is_dropped_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = list[int]()
 
@@ -97,6 +98,7 @@ def test_what_is_dropped_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
         assert packed == expected
 
 
+@tiny.A_CPUS_WAY
 def test_positions_that_depend_on_a_rows_length_are_found_out(tmp_path: Path) -> None:
     """With frequencies for texts of up to 16 tokens and others for longer ones."""
     scaling = {"type": "dynamic", "factor": 4.0}
@@ -118,6 +120,7 @@ def test_every_adapted_block_but_the_last_is_compared() -> None:
     assert made.descent.difference_in_one_row(make_batch(EXAMPLES), 2) > 1e-4
 
 
+@tiny.A_CPUS_WAY
 def test_a_row_beyond_longropes_change_is_not_packed(tmp_path: Path) -> None:
     for length, packs in ((19, True), (18, False)):
         network = tiny.network()

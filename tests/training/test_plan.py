@@ -90,6 +90,7 @@ def test_a_trunk_that_does_not_fit_is_refused(
     assert str(caught.value) == f"train.trunk_cache: {said}"
 
 
+@tiny.A_CPUS_WAY
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_batch_that_does_not_fit_is_refused_with_what_to_lower(
     tmp_path: Path, free: Any, *, recompute: bool

@@ -7,6 +7,7 @@ Nothing of a network's structure is written a second time, and neither Metal nor
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any, cast
 
 import mlx.core as mx
@@ -17,6 +18,7 @@ from mlx_lm.tuner.lora import LoRALinear
 
 from blogtune.runtime import exponentials
 from blogtune.runtime.cores import keep_freed_memory, work_in_turn
+from blogtune.runtime.gradients import with_gradient
 
 LEVELS = 1 << 16
 mlx_lora, mlx_adam = LoRALinear.__call__, optimizers.Adam.apply_single
@@ -58,11 +60,32 @@ def dropout(layer: Any, x: mx.array) -> mx.array:
 
 
 def lora(layer: Any, x: mx.array) -> mx.array:
-    """As mlx-lm's; the scale meets the few numbers of the rank, and the sum is made in place."""
+    """As mlx-lm's; the scale meets the few numbers of the rank, and sums are made in place.
+
+    So is that of the gradients at `x`, in training where nothing is dropped.
+    """
     if x.dtype != mx.float32 or layer.lora_a.dtype != mx.float32:
         return mlx_lora(layer, x)
-    narrow = layer.dropout(x) @ layer.lora_a
-    return mx.addmm(layer.linear(x), narrow * layer.scale, layer.lora_b)
+    if not layer.training or layer.dropout._p_1 < 1:
+        narrow = layer.dropout(x) @ layer.lora_a
+        return mx.addmm(layer.linear(x), narrow * layer.scale, layer.lora_b)
+    kept: list[mx.array] = []
+
+    def value(x: mx.array, a: mx.array, b: mx.array) -> mx.array:
+        kept[:] = [(x @ a) * layer.scale]
+        return mx.addmm(layer.linear(x), kept[0], b)
+
+    def gradients(
+        primals: Sequence[mx.array], cotangent: mx.array, _: mx.array
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        x, a, b = primals
+        to_narrow = (cotangent @ b.T) * layer.scale
+        below: mx.array = mx.vjp(layer.linear, [x], [cotangent])[1][0]
+        rows, given = to_narrow.reshape(-1, a.shape[1]), cotangent.reshape(-1, b.shape[1])
+        to_a = x.reshape(-1, a.shape[0]).T @ rows
+        return mx.addmm(below, to_narrow, a.T), to_a, kept[0].reshape(-1, a.shape[1]).T @ given
+
+    return with_gradient(value, gradients)(x, layer.lora_a, layer.lora_b)
 
 
 def adam(

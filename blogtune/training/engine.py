@@ -18,7 +18,13 @@ from blogtune.training.descent import Descent
 from blogtune.training.examples import Batch, Example, batches_by_length, share
 from blogtune.training.lean import lean
 from blogtune.training.lora import apply_lora, target_keys
-from blogtune.training.loss import HostLoss, answer_loss, answer_loss_value, plain_loss
+from blogtune.training.loss import (
+    HostLoss,
+    answer_loss,
+    answer_loss_value,
+    plain_loss,
+    plain_weights,
+)
 from blogtune.training.packing import pack, positions_of
 from blogtune.training.params import TrainParams
 from blogtune.training.recompute import Recomputed
@@ -40,7 +46,7 @@ class Engine:
         self.keys = target_keys(network, params.lora.targets)
         self.trainable = apply_lora(network, params.lora)
         self.head = put_row_head(network)
-        self.of_piece = HostLoss() if on_cpu() else plain_loss
+        self.of_piece = HostLoss(plain_weights(network, self.head)) if on_cpu() else plain_loss
         self.descent = Descent(
             network,
             self.head,

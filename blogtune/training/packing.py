@@ -15,7 +15,9 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from blogtune.runtime.gradients import with_gradient
 from blogtune.training.examples import Batch
+from blogtune.training.lean import copied
 
 States = npt.NDArray[np.float32]
 
@@ -73,7 +75,7 @@ def positions_of(batch: Batch) -> Generator[None]:
     rope, attention = mx.fast.rope, mx.fast.scaled_dot_product_attention
     places = [np.arange(batch.beginning)]
     places += [np.arange(batch.beginning, each.tokens - 1) for each in batch.examples]
-    mx.fast.rope = partial(_rope, rope, mx.array(np.concatenate(places)))
+    mx.fast.rope = _Rope(rope, mx.array(np.concatenate(places)))
     mx.fast.scaled_dot_product_attention = partial(_attention, attention, _ends(batch))
     try:
         yield
@@ -87,13 +89,55 @@ def _ends(batch: Batch) -> list[int]:
     return np.cumsum([batch.beginning, *rests]).tolist()
 
 
-def _rope(rope: Any, places: mx.array, x: mx.array, *settings: Any, **named: Any) -> mx.array:
-    """Rotary positions of a row, (1, heads, length, width), at those places."""
-    if x.shape[0] != 1 or x.shape[2] != places.size or named.pop("offset", 0) != 0:
-        raise NotPackableError
-    # Each token is a text of one, and begins at its place.
-    turned = rope(x.transpose(2, 1, 0, 3), *settings, offset=places, **named)
-    return turned.transpose(2, 1, 0, 3)
+class _Rope:
+    """Rotary positions of a row, (1, heads, length, width), at those places; `rope` is MLX's.
+
+    On a CPU MLX computes sines and cosines anew at every call. Here a batch has them once.
+    """
+
+    def __init__(self, rope: Any, places: mx.array) -> None:
+        self._rope = rope
+        self._places = places
+        # With the frequencies, because another array could get the identity of one that is gone.
+        self._tables: dict[tuple[Any, ...], tuple[Any, mx.array, mx.array]] = {}
+
+    def __call__(self, x: mx.array, dims: int, *, offset: int = 0, **settings: Any) -> mx.array:
+        if x.shape[0] != 1 or x.shape[2] != self._places.size or offset != 0:
+            raise NotPackableError
+        if settings["traditional"]:
+            return self._turned(x, dims, settings)
+        _, cosines, sines = self._table(dims, x.dtype, settings)
+
+        def by(sines: mx.array, x: mx.array) -> mx.array:
+            one, other, rest = mx.split(x, [dims // 2, dims], axis=-1)
+            turned = [one * cosines - other * sines, one * sines + other * cosines, rest]
+            return mx.concatenate(turned, axis=-1)
+
+        def forward(x: mx.array) -> mx.array:
+            return copied(by(sines, x))
+
+        def back(_: mx.array, cotangent: mx.array, __: mx.array) -> mx.array:
+            return by(-sines, cotangent)
+
+        return with_gradient(forward, back)(x)
+
+    def _table(
+        self, dims: int, dtype: mx.Dtype, settings: dict[str, Any]
+    ) -> tuple[Any, mx.array, mx.array]:
+        """Frequencies, cosines and sines, (1, 1, length, dims / 2): what `rope` makes of ones."""
+        frequencies = settings.get("freqs")
+        key = dims, dtype, settings["base"], settings["scale"], id(frequencies)
+        if key not in self._tables:
+            one = mx.broadcast_to(mx.arange(dims) < dims // 2, (1, 1, self._places.size, dims))
+            turned = mx.stop_gradient(self._turned(one.astype(dtype), dims, settings))
+            mx.eval(turned)
+            self._tables[key] = frequencies, turned[..., : dims // 2], turned[..., dims // 2 :]
+        return self._tables[key]
+
+    def _turned(self, x: mx.array, dims: int, settings: dict[str, Any]) -> mx.array:
+        # Each token is a text of one, and begins at its place.
+        turned = self._rope(x.transpose(2, 1, 0, 3), dims, offset=self._places, **settings)
+        return turned.transpose(2, 1, 0, 3)
 
 
 def _attention(

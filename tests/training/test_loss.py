@@ -21,6 +21,7 @@ from blogtune.training.loss import (
     answer_loss_value,
     cross_entropy,
     plain_loss,
+    plain_weights,
 )
 from tests import tiny
 from tests.training.architectures import NAMES, build, spread_adapters
@@ -113,6 +114,7 @@ def test_a_network_may_multiply_with_the_embedding_itself() -> None:
     got = head.logits(network, np.array([[5, 6, 7]], np.int32), rows)
     np.testing.assert_allclose(got, expected[0, 1:2], rtol=1e-5)
     assert head.hidden(network, np.array([[5, 6, 7]], np.int32), rows) is None
+    assert plain_weights(network, head) is None
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "apart"])
@@ -151,6 +153,81 @@ def test_the_loss_in_pieces_is_the_simple_one_in_value_and_gradient(
     assert largest > 0
     for key, array in tree_flatten(gradients):
         np.testing.assert_allclose(array, flat[key], atol=1e-4 * largest, err_msg=key)
+
+
+# Logits are capped or scaled behind the output layer; or that has another name here or is not used.
+NOT_PLAIN = {"gemma2", "granite", "gpt2", "gpt_neox", "helium"}
+
+
+@pytest.mark.parametrize("words", [7, 319, 1024])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loss_in_pieces_of_words_is_the_simple_one_in_value_and_gradient(
+    name: str, words: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "WORDS", words)
+    network = build(name)
+    apply_lora(network, tiny.train_params(dropout=0.0).lora)
+    spread_adapters(network)
+    simple, expected = nn.value_and_grad(network, lambda m: simple_loss(m, BATCH, 5))(network)
+    head = put_row_head(network)
+    weights = plain_weights(network, head)
+    assert (weights is None) == (name in NOT_PLAIN)
+    if weights is not None:
+        monkeypatch.delattr(losses, "_in_rows")
+    loss, gradients = nn.value_and_grad(
+        network, lambda m: answer_loss(m, head, BATCH, 5, HostLoss(weights))
+    )(network)
+    assert float(loss) == pytest.approx(float(simple), rel=1e-5)
+    flat = dict(tree_flatten(expected))
+    largest = max(float(mx.abs(array).max()) for array in flat.values())
+    for key, array in tree_flatten(gradients):
+        np.testing.assert_allclose(array, flat[key], atol=1e-4 * largest, err_msg=key)
+
+
+@given(
+    rows=st.integers(1, 20),
+    vocabulary=st.integers(2, 50),
+    spread=st.sampled_from([0.0, 1.0, 20.0]),
+    seed=st.integers(0, 99),
+)
+def test_pieces_of_words_give_what_float64_gives(
+    rows: int, vocabulary: int, spread: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    hidden = random.standard_normal((rows, 8)).astype(np.float32)
+    weights = (spread / 8 * random.standard_normal((vocabulary, 8))).astype(np.float32)
+    targets = random.integers(0, vocabulary, rows).astype(np.int32)
+    found = HostLoss(mx.array(weights)).in_words(mx.array(hidden), targets)
+    assert found is not None
+    logits = hidden.astype(np.float64) @ weights.T.astype(np.float64)
+    chosen = log_softmax(logits, axis=1)
+    assert found[0] == pytest.approx(-chosen[np.arange(rows), targets].sum(), rel=1e-5, abs=1e-4)
+    shares = np.exp(chosen)
+    shares[np.arange(rows), targets] -= 1.0
+    np.testing.assert_allclose(found[1], shares @ weights, atol=1e-5 * max(1.0, spread))
+
+
+@pytest.mark.parametrize("size", [-1000.0, 1000.0, np.nan])
+def test_logits_out_of_range_are_left_to_the_way_in_rows(size: float) -> None:
+    weights, hidden = mx.full((3, 2), size), mx.ones((4, 2))
+    assert HostLoss(weights).in_words(hidden, np.zeros(4, np.int32)) is None
+
+
+def test_an_output_layer_with_more_to_it_is_left_to_the_way_in_rows() -> None:
+    def weights(network: Any) -> mx.array | None:
+        return plain_weights(network, put_row_head(network))
+
+    for tied in (True, False):
+        network = tiny.network(tied=tied)
+        assert weights(network) is not None
+        nn.quantize(network, 32, 4)
+        assert weights(network) is None
+    with_bias = tiny.network(tied=False)
+    with_bias.lm_head.bias = mx.ones(with_bias.lm_head.weight.shape[0])
+    assert weights(with_bias) is None
+    halved = tiny.network()
+    halved.set_dtype(mx.float16)
+    assert weights(halved) is None
 
 
 def test_the_loss_is_over_answer_tokens_alone() -> None:

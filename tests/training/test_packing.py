@@ -1,5 +1,6 @@
 """Batches in one row: the same numbers, where the network's positions allow it."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,43 @@ def test_a_row_beyond_longropes_change_is_not_packed(tmp_path: Path) -> None:
         use_what_pays(made, EXAMPLES, [], tmp_path, 0)
         assert made.trunk is not None
         assert made.packs is packs
+
+
+@pytest.mark.parametrize("traditional", [False, True])
+@pytest.mark.parametrize("dims", [6, 8])
+@pytest.mark.parametrize("freqs", [None, [1.0, 7.0, 90.0, 400.0]], ids=["base", "freqs"])
+def test_positions_of_a_row_are_those_of_each_text(
+    freqs: list[float] | None, dims: int, *, traditional: bool
+) -> None:
+    packed = pack(make_batch(EXAMPLES), 2)
+    base = 100.0 if freqs is None else None
+    settings = {"traditional": traditional, "base": base, "scale": 0.5}
+    settings |= {"freqs": None if freqs is None else mx.array(freqs[: dims // 2])}
+    x, direction = (
+        mx.random.normal((1, 3, packed.inputs.size, 8), key=mx.random.key(n)) for n in (0, 1)
+    )
+    places = [0, 1, *(n for each in EXAMPLES for n in range(2, each.tokens - 1))]
+
+    def along(turned: Callable[[mx.array], mx.array]) -> list[mx.array]:
+        outputs, gradients = mx.vjp(turned, [x], [direction])
+        return [*outputs, *gradients]
+
+    def each_alone(x: mx.array) -> mx.array:
+        tokens = mx.split(x, len(places), axis=2)
+        turned = [
+            mx.fast.rope(token, dims, offset=place, **settings)
+            for token, place in zip(tokens, places, strict=True)
+        ]
+        return mx.concatenate(turned, axis=2)
+
+    expected = along(each_alone)
+    with positions_of(packed):
+        # A second time with what was kept of the first.
+        for _ in range(2):
+            for got, other in zip(
+                along(lambda x: mx.fast.rope(x, dims, **settings, offset=0)), expected, strict=True
+            ):
+                np.testing.assert_allclose(got, other, atol=1e-6)
 
 
 def test_a_mask_that_is_not_known_is_refused() -> None:

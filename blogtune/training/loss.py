@@ -22,6 +22,7 @@ from blogtune.models.head import RowHead
 from blogtune.runtime.gradients import known_number, with_gradient
 from blogtune.training.blocks import exchanged, list_of_blocks
 from blogtune.training.examples import Batch
+from blogtune.training.lean import copied
 
 Logits = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
@@ -126,7 +127,8 @@ class HostLoss:
         """
         if self._weights is None:
             return None
-        given = mx.stop_gradient(hidden)
+        # Else a trace would keep every piece.
+        given = copied(hidden)
         totals = np.zeros(len(targets), np.float32)
         towards = mx.zeros(given.shape)
         for start in range(0, len(self._weights), WORDS):

@@ -207,6 +207,25 @@ def test_pieces_of_words_give_what_float64_gives(
     np.testing.assert_allclose(found[1], shares @ weights, atol=1e-5 * max(1.0, spread))
 
 
+def test_pieces_of_words_are_gone_one_after_the_other() -> None:
+    """Also in a trace, which keeps what it sees."""
+    rows, vocabulary = 64, 64 * losses.WORDS
+    of_piece = HostLoss(mx.zeros((vocabulary, 8)))
+    mx.eval(of_piece._weights)
+
+    def loss(hidden: mx.array) -> mx.array:
+        found = of_piece.in_words(2 * hidden, np.zeros(rows, np.int32))
+        assert found is not None
+        assert found[0] == pytest.approx(rows * np.log(vocabulary), rel=1e-5)
+        return hidden.sum()
+
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    mx.eval(mx.grad(loss)(mx.ones((rows, 8))))
+    logits = rows * vocabulary * 4
+    assert mx.get_peak_memory() - before < 0.1 * logits
+
+
 @pytest.mark.parametrize("size", [-1000.0, 1000.0, np.nan])
 def test_logits_out_of_range_are_left_to_the_way_in_rows(size: float) -> None:
     weights, hidden = mx.full((3, 2), size), mx.ones((4, 2))

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -10,7 +11,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 from scipy.special import log_softmax
 
-from blogtune.models.head import put_row_head
+from blogtune.models.head import RowHead, put_row_head
 from blogtune.training import loss as losses
 from blogtune.training.examples import Example, make_batch
 from blogtune.training.lora import apply_lora
@@ -126,22 +127,18 @@ def test_a_row_head_adds_nothing_to_train(tied: bool) -> None:
     assert sum(array.size for _, array in trained) == expected
 
 
-@pytest.fixture(params=[1, 3, 128], ids=lambda rows: f"{rows} rows at a time")
-def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "ROWS", request.param)
-
-
-@pytest.mark.usefixtures("rows")
-@pytest.mark.parametrize("of_piece", [HostLoss(), plain_loss])
-@pytest.mark.parametrize("name", NAMES)
-def test_the_loss_in_pieces_is_the_simple_one_in_value_and_gradient(
-    name: str, of_piece: PieceLoss
-) -> None:
+def adapted(name: str) -> Any:
     network = build(name)
     apply_lora(network, tiny.train_params(dropout=0.0).lora)
     spread_adapters(network)
+    return network
+
+
+def is_the_simple_one(network: Any, made: Callable[[RowHead], PieceLoss]) -> None:
+    """The loss and the gradients of the adapters; and the loss without a gradient."""
     simple, expected = nn.value_and_grad(network, lambda m: simple_loss(m, BATCH, 5))(network)
     head = put_row_head(network)
+    of_piece = made(head)
     loss, gradients = nn.value_and_grad(
         network, lambda m: answer_loss(m, head, BATCH, 5, of_piece)
     )(network)
@@ -155,6 +152,20 @@ def test_the_loss_in_pieces_is_the_simple_one_in_value_and_gradient(
         np.testing.assert_allclose(array, flat[key], atol=1e-4 * largest, err_msg=key)
 
 
+@pytest.fixture(params=[1, 3, 128], ids=lambda rows: f"{rows} rows at a time")
+def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "ROWS", request.param)
+
+
+@pytest.mark.usefixtures("rows")
+@pytest.mark.parametrize("of_piece", [HostLoss(), plain_loss])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loss_in_pieces_is_the_simple_one_in_value_and_gradient(
+    name: str, of_piece: PieceLoss
+) -> None:
+    is_the_simple_one(adapted(name), lambda _: of_piece)
+
+
 # Logits are capped or scaled behind the output layer; or that has another name here or is not used.
 NOT_PLAIN = {"gemma2", "granite", "gpt2", "gpt_neox", "helium"}
 
@@ -165,23 +176,16 @@ def test_the_loss_in_pieces_of_words_is_the_simple_one_in_value_and_gradient(
     name: str, words: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses, "WORDS", words)
-    network = build(name)
-    apply_lora(network, tiny.train_params(dropout=0.0).lora)
-    spread_adapters(network)
-    simple, expected = nn.value_and_grad(network, lambda m: simple_loss(m, BATCH, 5))(network)
-    head = put_row_head(network)
-    weights = plain_weights(network, head)
-    assert (weights is None) == (name in NOT_PLAIN)
-    if weights is not None:
-        monkeypatch.delattr(losses, "_in_rows")
-    loss, gradients = nn.value_and_grad(
-        network, lambda m: answer_loss(m, head, BATCH, 5, HostLoss(weights))
-    )(network)
-    assert float(loss) == pytest.approx(float(simple), rel=1e-5)
-    flat = dict(tree_flatten(expected))
-    largest = max(float(mx.abs(array).max()) for array in flat.values())
-    for key, array in tree_flatten(gradients):
-        np.testing.assert_allclose(array, flat[key], atol=1e-4 * largest, err_msg=key)
+    network = adapted(name)
+
+    def in_words(head: RowHead) -> PieceLoss:
+        weights = plain_weights(network, head)
+        assert (weights is None) == (name in NOT_PLAIN)
+        if weights is not None:
+            monkeypatch.delattr(losses, "_in_rows")
+        return HostLoss(weights)
+
+    is_the_simple_one(network, in_words)
 
 
 @given(

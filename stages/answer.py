@@ -5,9 +5,7 @@ from pathlib import Path
 
 import click
 
-from blogtune.answering.generate import answer_questions
 from blogtune.answering.params import AnswerParams
-from blogtune.models.loading import load_model
 from blogtune.records import Answer, Pair, read_records, write_records
 from blogtune.runtime.device import compute_dtype
 from blogtune.runtime.params import RuntimeParams
@@ -31,6 +29,10 @@ def main(run: Run, name: str) -> None:
     pairs, drafts = list(read_records(questions, Pair)), DRAFTS.get(name)
     inputs = [path for path in (questions, adapter, drafts) if path]
     with together(runtime, weights, ["stages.answer", *sys.argv[1:]], inputs) as group:
+        # Here, because it takes seconds: all processes do it at the same time.
+        from blogtune.answering.generate import answer_questions
+        from blogtune.models.loading import load_model
+
         model = load_model(weights, compute_dtype(runtime), adapter)
         answers = answer_questions(model, name, pairs, params, group, _drafted(drafts))
         if group.rank() == 0:

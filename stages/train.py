@@ -5,15 +5,11 @@ from pathlib import Path
 
 import click
 
-from blogtune.models.loading import load_model
 from blogtune.records import Pair, read_records
 from blogtune.runtime.device import compute_dtype, describe
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import together
-from blogtune.training.checkpoints import checkpoints_folder
-from blogtune.training.loop import train
 from blogtune.training.params import TrainParams
-from blogtune.training.results import write_results
 from stages.command import Run, stage
 
 BASE = Path("models/base")
@@ -28,6 +24,12 @@ def main(run: Run) -> None:
     runtime = run.read("runtime", RuntimeParams)
     pairs, validation = (list(read_records(file, Pair)) for file in PAIRS)
     with together(runtime, BASE, ["stages.train", *sys.argv[1:]], PAIRS) as group:
+        # Here, because it takes seconds: all processes do it at the same time.
+        from blogtune.models.loading import load_model
+        from blogtune.training.checkpoints import checkpoints_folder
+        from blogtune.training.loop import train
+        from blogtune.training.results import write_results
+
         where = f"{describe()}, processes: {group.size()}"
         click.echo(f"training on {where}: {len(pairs)} pairs, {params.iterations} iterations")
         model = load_model(BASE, compute_dtype(runtime))

@@ -14,6 +14,10 @@ import numpy as np
 
 from blogtune.models.reading import read_answers
 
+# An answer's end goes in circles if it stands there three times in a row, of so many tokens or more
+# in all.
+CIRCLING = 18
+
 
 def follow(
     network: Any, prompts: Sequence[list[int]], drafts: Sequence[list[int]], stops: Container[int]
@@ -34,6 +38,15 @@ def follow(
             if ends or token != drafted:
                 break
         yield place, tokens, ends
+
+
+def circle(tokens: Sequence[int]) -> list[int]:
+    """What the tokens' end repeats, once; nothing where it does not."""
+    for period in range(1, len(tokens) // 3 + 1):
+        again = max(2 * period, CIRCLING - period)
+        if tokens[-again:] == tokens[-again - period : -period]:
+            return list(tokens[-period:])
+    return []
 
 
 def _most_likely(logits: mx.array) -> list[int]:

@@ -1,6 +1,8 @@
 """Greedy answers from mlx-lm's continuous batching: sorted by length inside, in order outside."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
 from typing import Any, cast
 
 import mlx.core as mx
@@ -9,7 +11,7 @@ import numpy as np
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
 
-from blogtune.answering.drafts import follow
+from blogtune.answering.drafts import circle, follow
 from blogtune.answering.params import AnswerParams
 from blogtune.errors import UserError
 from blogtune.models.chat import Chat, open_chat
@@ -19,15 +21,42 @@ from blogtune.models.reading import fitting
 from blogtune.progress import progress
 from blogtune.records import Answer, Pair
 
-# Place of the prompt, generated tokens without the stop token, and whether it stopped.
-Generated = tuple[int, list[int], bool]
-
 NO_ROW = -1
 # To begin with some answers costs a pass over all weights, however few they are: they wait until
 # this part of a batch is free,
 REFILLED = 4
 # and begin together, so many tokens of their questions at once.
 READ_TOKENS = 2048
+# A pass for few tokens reads all weights all the same, which takes as long as so many tokens more
+# (measured: 75 ms for 3, 180 for 75).
+PASS = 50
+
+
+@dataclass
+class _Answer:
+    """An answer as far as it is written, without a stop token."""
+
+    prompt: list[int]
+    limit: int
+    tokens: list[int] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def text(self) -> list[int]:
+        """What the model has read when it goes on."""
+        return [*self.prompt, *self.tokens]
+
+    @property
+    def left(self) -> int:
+        """How many tokens may follow."""
+        return 0 if self.stopped else self.limit - len(self.tokens)
+
+    def add(self, tokens: Sequence[int], *, stopped: bool) -> int:
+        """How much of the limit that takes; the end takes what is left of it."""
+        before = self.left
+        self.tokens += tokens
+        self.stopped = stopped
+        return before - self.left
 
 
 class Greedy:
@@ -89,12 +118,10 @@ def answer_questions(
             bar.update(min(processes * count, most - bar.n))
 
         drafted = [chat.answer((drafts or {}).get(pairs[index].id, ""))[:-1] for index in mine]
-        asked = [prompts[index] for index in mine]
-        generated = _generate(model, chat, asked, drafted, params, written)
-        for row, (place, tokens, ended) in zip(rows, generated, strict=False):
-            row[: 2 + len(tokens)] = [mine[place], ended, *tokens]
-            # What an answer leaves out of its limit is done as well.
-            written(params.max_tokens - len(tokens))
+        answers = [_Answer(prompts[index], params.max_tokens) for index in mine]
+        _write(model, chat, answers, drafted, params, written)
+    for row, index, answer in zip(rows, mine, answers, strict=False):
+        row[: 2 + len(answer.tokens)] = [index, answer.stopped, *answer.tokens]
     everyones = np.asarray(mx.distributed.all_gather(mx.array(rows), group=group, stream=mx.cpu))
     kept = {int(row[0]): row for row in everyones if row[0] != NO_ROW}
     return [_answer(pair, name, chat, kept[index]) for index, pair in enumerate(pairs)]
@@ -115,55 +142,65 @@ def _answer(pair: Pair, name: str, chat: Chat, row: "np.typing.NDArray[np.int32]
     )
 
 
-def _generate(
+def _write(
     model: LoadedModel,
     chat: Chat,
-    prompts: Sequence[list[int]],
+    answers: Sequence[_Answer],
     drafts: Sequence[list[int]],
     params: AnswerParams,
     written: Callable[[int], None],
-) -> Iterator[Generated]:
-    """Answer each prompt: as far as the model goes along with a draft in one pass, then on.
+) -> None:
+    """Write each answer: as far as the model goes along with its draft in one pass, then on.
 
-    `written` is told how many tokens more there are.
+    When all that are left go in circles, their drafts are more of the same. `written` is told how
+    many tokens more there are, what an answer leaves out of its limit being done as well.
     """
-    limit = params.max_tokens
-    begun: list[list[int]] = [[] for _ in prompts]
-    going_on = list(range(len(prompts)))
     if any(drafts):
-        # With the token behind them they are as long as an answer may be.
-        fitting_drafts = [draft[: limit - 1] for draft in drafts]
-        for place, tokens, stopped in follow(model.network, prompts, fitting_drafts, chat.stops):
-            begun[place] = tokens
-            written(len(tokens))
-            if stopped or len(tokens) == limit:
-                going_on.remove(place)
-                yield place, tokens, stopped
-    # Read together they are padded to the longest.
-    going_on.sort(key=lambda place: len(prompts[place]) + len(begun[place]))
-    texts = [[*prompts[place], *begun[place]] for place in going_on]
-    left = [limit - len(begun[place]) for place in going_on]
-    for number, tokens, stopped in _continue(model, chat.stops, texts, left, params, written):
-        place = going_on[number]
-        yield place, [*begun[place], *tokens], stopped
+        _go_along(model, chat, answers, drafts, written)
+    _go_on(model, chat, answers, params, written, to_circles=True)
+    circling = [answer for answer in answers if answer.left]
+    if circling:
+        rounds = (cycle(circle(answer.tokens)) for answer in circling)
+        same_again = [list(islice(round_, params.max_tokens)) for round_ in rounds]
+        _go_along(model, chat, circling, same_again, written)
+        _go_on(model, chat, circling, params, written, to_circles=False)
 
 
-def _continue(
+def _go_along(
     model: LoadedModel,
-    stops: Sequence[int],
-    texts: Sequence[list[int]],
-    limits: Sequence[int],
+    chat: Chat,
+    answers: Sequence[_Answer],
+    drafts: Sequence[list[int]],
+    written: Callable[[int], None],
+) -> None:
+    """Write what the model has in common with the drafts of what is to come, and a token more."""
+    # With the token behind them they are as long as an answer may be.
+    fitting_drafts = [
+        draft[: answer.left - 1] for answer, draft in zip(answers, drafts, strict=True)
+    ]
+    texts = [answer.text for answer in answers]
+    for place, tokens, stopped in follow(model.network, texts, fitting_drafts, chat.stops):
+        written(answers[place].add(tokens, stopped=stopped))
+
+
+def _go_on(
+    model: LoadedModel,
+    chat: Chat,
+    answers: Sequence[_Answer],
     params: AnswerParams,
     written: Callable[[int], None],
-) -> Iterator[Generated]:
-    """What follows each text, so many tokens at most."""
+    *,
+    to_circles: bool,
+) -> None:
+    """Write the answers token by token, `to_circles` until all that are left go in circles."""
     network = Greedy(model.network)
-    shared = common_beginning(texts)
-    rest = [text[len(shared) :] for text in texts]
+    # Read together they are padded to the longest.
+    waiting = sorted((each for each in answers if each.left), key=lambda each: len(each.text))
+    shared = common_beginning([answer.text for answer in waiting])
     size = params.batch_questions
     generator = BatchGenerator(
         cast("nn.Module", network),
-        stop_tokens=[[token] for token in stops],
+        stop_tokens=[[token] for token in chat.stops],
         sampler=network.sample,
         completion_batch_size=size,
         prefill_batch_size=size,
@@ -172,28 +209,31 @@ def _continue(
         # Batches copy from the caches that they are given, so that all can name the same.
         one = make_prompt_cache(model.network)
         caches = [read(model.network, shared, one)] if shared else None
-        tokens: dict[int, list[int]] = {}
-        places: dict[int, int] = {}
-        begun = 0
-        while begun < len(rest) or tokens:
-            free = size - len(tokens)
-            if REFILLED * free >= size and begun < len(rest):
-                lengths = map(len, rest[begun : begun + free])
-                group = range(begun, begun + fitting(lengths, READ_TOKENS))
-                uids = generator.insert(
-                    [rest[place] for place in group],
-                    [limits[place] for place in group],
-                    caches and caches * len(group),
-                )
-                places.update(zip(uids, group, strict=True))
-                tokens.update((uid, []) for uid in uids)
-                begun = group.stop
+        writing: dict[int, _Answer] = {}
+        while waiting or writing:
+            free = size - len(writing)
+            if REFILLED * free >= size and waiting:
+                texts = [answer.text[len(shared) :] for answer in waiting[:free]]
+                count = fitting(map(len, texts), READ_TOKENS)
+                group, waiting = waiting[:count], waiting[count:]
+                limits = [answer.left for answer in group]
+                uids = generator.insert(texts[:count], limits, caches and caches * count)
+                writing.update(zip(uids, group, strict=True))
             for response in generator.next_generated():
-                if response.finish_reason != "stop":
-                    tokens[response.uid].append(response.token)
-                    written(1)
+                stopped = response.finish_reason == "stop"
+                tokens = [] if stopped else [response.token]
+                written(writing[response.uid].add(tokens, stopped=stopped))
                 if response.finish_reason is not None:
-                    stopped = response.finish_reason == "stop"
-                    yield places[response.uid], tokens.pop(response.uid), stopped
+                    del writing[response.uid]
+            if to_circles and not waiting and _in_circles(list(writing.values())):
+                return
     finally:
         generator.close()
+
+
+def _in_circles(answers: Sequence[_Answer]) -> bool:
+    """Whether all go in circles, and to read them as drafts takes less time than to go on."""
+    read = sum(len(answer.prompt) + answer.limit for answer in answers)
+    left = max((answer.left for answer in answers), default=0)
+    shorter = read < left * (PASS + len(answers))
+    return shorter and all(circle(answer.tokens) for answer in answers)

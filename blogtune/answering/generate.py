@@ -124,10 +124,10 @@ def answer_questions(
         row[: 2 + len(answer.tokens)] = [index, answer.stopped, *answer.tokens]
     everyones = np.asarray(mx.distributed.all_gather(mx.array(rows), group=group, stream=mx.cpu))
     kept = {int(row[0]): row for row in everyones if row[0] != NO_ROW}
-    return [_answer(pair, name, chat, kept[index]) for index, pair in enumerate(pairs)]
+    return [_record(pair, name, chat, kept[index]) for index, pair in enumerate(pairs)]
 
 
-def _answer(pair: Pair, name: str, chat: Chat, row: "np.typing.NDArray[np.int32]") -> Answer:
+def _record(pair: Pair, name: str, chat: Chat, row: "np.typing.NDArray[np.int32]") -> Answer:
     _, ended, *padded = (int(value) for value in row)
     tokens = [token for token in padded if token != NO_ROW]
     return Answer(
@@ -160,9 +160,8 @@ def _write(
     _go_on(model, chat, answers, params, written, to_circles=True)
     circling = [answer for answer in answers if answer.left]
     if circling:
-        rounds = (cycle(circle(answer.tokens)) for answer in circling)
-        same_again = [list(islice(round_, params.max_tokens)) for round_ in rounds]
-        _go_along(model, chat, circling, same_again, written)
+        same = [list(islice(cycle(circle(each.tokens)), each.left)) for each in circling]
+        _go_along(model, chat, circling, same, written)
         _go_on(model, chat, circling, params, written, to_circles=False)
 
 

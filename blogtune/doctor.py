@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import mlx.core as mx
 import psutil
 
+from blogtune import machine
 from blogtune.errors import UserError
 from blogtune.judging.params import OneJudge
 from blogtune.models.ollama import OllamaModel
@@ -24,9 +24,6 @@ from blogtune.settings import Settings, obstacles
 
 GIB = 2**30
 PACKAGES = ("mlx", "mlx-lm", "dvc", "datasets", "pandas", "ollama", "huggingface_hub", "click")
-OLDEST_GLIBC = (2, 35)
-# What the embedded default was measured to run on; newer ones may lack wheels.
-PYTHONS = ((3, 11), (3, 13))
 # The reference BLAS has a few; a fast one stays below only where others take the cores.
 FAST_GFLOPS = 20
 
@@ -42,8 +39,7 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at the machine, one finding after the other."""
-    yield _python()
-    yield from _glibc()
+    yield Finding("Python", f"{platform.python_version()}, {_system()}", machine.obstacle())
     yield Finding("versions", ", ".join(f"{name} {version(name)}" for name in PACKAGES))
     yield _device()
     yield _blas()
@@ -56,22 +52,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield Finding(key, "cannot run yet", remedy)
 
 
-def _python() -> Finding:
-    found = sys.version_info[:2]
-    value = platform.python_version()
-    if found < PYTHONS[0]:
-        return Finding("Python", value, "too old: make PYTHON=python3.12 setup")
-    if found > PYTHONS[1]:
-        return Finding("Python", value, "untested; if setup fails: make PYTHON=python3.13 setup")
-    return Finding("Python", value)
-
-
-def _glibc() -> Iterator[Finding]:
-    name, found = platform.libc_ver()
-    if name == "glibc":
-        old = tuple(map(int, found.split(".")[:2])) < OLDEST_GLIBC
-        remedy = "MLX needs 2.35: Ubuntu 22.04, Debian 12, Fedora 36 or newer" if old else ""
-        yield Finding("glibc", found, remedy)
+def _system() -> str:
+    """Such as "glibc 2.36" or "macOS 15.1"."""
+    mac = platform.mac_ver()[0]
+    return f"macOS {mac}" if mac else " ".join(platform.libc_ver())
 
 
 def _device() -> Finding:

@@ -22,7 +22,7 @@ from blogtune.errors import UserError
 from blogtune.progress import say
 
 LOCK = Path("dvc.lock")
-# Also in stages/diff.sh.
+# Also in commands/diff.sh.
 STALE = "Not up to date: these are the figures of the last 'dvc repro'."
 DVC_STATUS = (sys.executable, "-m", "dvc", "status")
 

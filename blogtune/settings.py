@@ -82,10 +82,16 @@ def obstacles(settings: Settings) -> list[str]:
 
 
 def profile_file(name: str) -> Path:
-    """The file of a profile, there or not. Raises UserError for a path, such as ../params."""
+    """The file of a profile, there or not. Raises UserError for none, or a path as ../params."""
+    if not name:
+        raise UserError(f"make use PROFILE=<name>: there are {_names(PROFILES)}")
     if Path(name).name != name:
         raise UserError(f"PROFILE={name}: not a name but a path; name a file in {PROFILES}/")
     return PROFILES / f"{name}.yaml"
+
+
+def _names(folder: Path) -> str:
+    return ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
 
 
 def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
@@ -95,8 +101,7 @@ def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
     it invalid, which then stays as it was.
     """
     if not profile.exists():
-        names = ", ".join(sorted(file.stem for file in profile.parent.glob("*.yaml")))
-        raise UserError(f"{profile}: no such profile; there are {names}")
+        raise UserError(f"{profile}: no such profile; there are {_names(profile.parent)}")
     yaml = _round_trip()
     values = yaml.load(path)
     changes = _overlay(values, yaml.load(profile), "", profile)

@@ -25,7 +25,7 @@ LOCKS = {
     "peers": (),
 }
 PLATFORMS = ("x86_64-manylinux_2_35", "aarch64-manylinux_2_35", "aarch64-apple-darwin")
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # Pure Python, published as source only (a dependency of DVC's).
 SOURCE_ONLY = ("antlr4-python3-runtime",)
 

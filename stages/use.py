@@ -7,7 +7,7 @@ from stages.command import readable_errors
 
 
 @click.command()
-@click.argument("profile")
+@click.argument("profile", envvar="PROFILE", default="")
 def main(profile: str) -> None:
     """Write PROFILE from profiles/ into params.yaml, and tell what of it cannot run yet."""
     with readable_errors():

@@ -59,5 +59,5 @@ def test_where_dvc_fails_nothing_is_taken_for_unchanged(
 
 
 def test_make_diff_warns_with_the_same_words() -> None:
-    script = Path(__file__).parents[1] / "stages/diff.sh"
+    script = Path(__file__).parents[1] / "commands/diff.sh"
     assert f'"{lock.STALE}"' in script.read_text(encoding="utf-8")

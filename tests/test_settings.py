@@ -52,6 +52,12 @@ def test_a_profile_laid_over_itself_changes_nothing() -> None:
     assert use_profile(profile_file("tiny")) == []
 
 
+def test_without_a_name_the_profiles_are_listed() -> None:
+    done = CliRunner().invoke(main, [], env={"PROFILE": ""})
+    assert done.exit_code == 1
+    assert "make use PROFILE=<name>: there are llama3.2-1b, phi3-mini" in done.output
+
+
 def test_what_no_profile_names_stays() -> None:
     set_value("train.seed", 8)
     use("tiny")

@@ -75,8 +75,14 @@ class Project:
 
     def make(self, *arguments: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
         """`make`, with the running environment in the place of .venv."""
-        (self.root / ".venv").mkdir(exist_ok=True)
-        (self.root / ".venv/.ready").touch()
+        own = self.root / ".venv"
+        if not own.exists():
+            # Not one link: git takes .venv/ for a folder, and would add a link.
+            own.mkdir()
+            for part in Path(sys.prefix).iterdir():
+                (own / part.name).symlink_to(part)
+            (own / ".ready").unlink(missing_ok=True)
+        (own / ".ready").touch()
         return self.run("make", "--silent", *arguments, fails=fails)
 
     def commit(self, message: str) -> None:

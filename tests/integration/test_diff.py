@@ -56,6 +56,17 @@ def test_a_changed_tree_is_compared_as_it_is(project: Project) -> None:
     assert (project.root / "README.md").read_text(encoding="utf-8").endswith("\nchanged\n")
 
 
+def test_another_format_is_refused(project: Project) -> None:
+    (told,) = errors(project, "FORMAT=--precision 2")
+    assert told == "error: FORMAT=--precision 2: must be --json, --md or empty"
+
+
+@pytest.mark.parametrize("name", ["BASE", "FORMAT"])
+def test_what_a_person_sets_is_never_a_shell_s_line(project: Project, name: str) -> None:
+    errors(project, f'{name}="; touch reached; "')
+    assert not (project.root / "reached").exists()
+
+
 def test_a_branch_named_base_is_not_taken_for_the_model(project: Project) -> None:
     project.run("git", "branch", "base", "HEAD~1")
     assert means(project) == right(project)

@@ -1,9 +1,17 @@
 #!/bin/sh
 # `make diff`: what the metrics of this tree are against the base model's, or another revision's.
-#   sh stages/diff.sh base|<revision> [options of `dvc metrics diff`]
+#   BASE=base|<revision> FORMAT=--json|--md|"" commands/diff.sh
 set -eu
-against=$1
-shift
+cd "$(dirname "$0")/.."
+against=$BASE
+dvc=.venv/bin/dvc
+case ${FORMAT:-} in
+"" | --json | --md) ;;
+*)
+    echo "error: FORMAT=$FORMAT: must be --json, --md or empty" >&2
+    exit 1
+    ;;
+esac
 
 fail() {
     echo "error: $*" >&2
@@ -21,7 +29,7 @@ describe_base() {
     # An experiment is a commit: of a changed tree it needs an identity.
     GIT_AUTHOR_NAME=blogtune GIT_AUTHOR_EMAIL=blogtune@localhost \
         GIT_COMMITTER_NAME=blogtune GIT_COMMITTER_EMAIL=blogtune@localhost \
-        dvc exp run --temp -n base -S compare.candidate=base --single-item compare >/dev/null ||
+        $dvc exp run --temp -n base -S compare.candidate=base --single-item compare >/dev/null ||
         fail "the base model's figures could not be made; does \`dvc repro\` finish?"
     git rev-parse -q --verify "$experiment" >/dev/null ||
         fail "dvc made no experiment; is compare.candidate base already?"
@@ -39,7 +47,7 @@ find_revision() {
 
 git rev-parse -q --verify HEAD >/dev/null 2>&1 ||
     fail "nothing to compare with before the first commit; run \`git commit\`"
-dvc status -q || echo "Not up to date: these are the figures of the last 'dvc repro'." >&2
+$dvc status -q || echo "Not up to date: these are the figures of the last 'dvc repro'." >&2
 if [ "$against" = base ]; then describe_base; else find_revision; fi
-told=$(dvc metrics diff "$@" "$against")
+told=$($dvc metrics diff ${FORMAT:-} -- "$against")
 printf '%s\n' "${told:-no differences}"

@@ -18,13 +18,13 @@ help: ## list the targets
 
 setup: .venv/.ready ## create the environment (every other target does when it must)
 
-.venv/.ready: $(LOCKS) blogtune/runtime/blas.py
+.venv/.ready: $(LOCKS) blogtune/common/blas.py
 	@commands/setup.sh
 
 repro: .venv/.ready ## run the whole pipeline and show the result
-	@.venv/bin/python -m stages.preflight
+	@.venv/bin/python -m commands.preflight
 	.venv/bin/dvc repro
-	@.venv/bin/python -m stages.summary
+	@.venv/bin/python -m commands.summary
 
 test: .venv/.ready ## the tests, in minutes
 	$(TESTS) -m "not slow" tests
@@ -33,40 +33,40 @@ test-all: .venv/.ready ## the slow tests too
 	$(TESTS) tests
 
 show: .venv/.ready ## the best and the worst changes, with their answers
-	@.venv/bin/python -m stages.show
+	@.venv/bin/python -m commands.show
 
 diff: .venv/.ready ## base against fine-tuned, or BASE=<revision> against this tree
 	@commands/diff.sh
 
 verdict: .venv/.ready ## the table and the verdict as Markdown
-	@.venv/bin/python -m stages.summary --markdown
+	@.venv/bin/python -m commands.summary --markdown
 
 judge: .venv/.ready ## the judge's test: which answers it can tell apart
-	@.venv/bin/python -m stages.show_judge
+	@.venv/bin/python -m commands.show_judge
 
 by-post: .venv/.ready ## the same with whole posts held out, as an experiment, for README's table
 	@commands/by_post.sh
 
 readme: .venv/.ready ## write the committed results into README.md
-	@.venv/bin/python -m stages.readme
+	@.venv/bin/python -m commands.readme
 
 use: .venv/.ready ## write a profile into params.yaml: make use PROFILE=phi3-mini
-	@.venv/bin/python -m stages.use
+	@.venv/bin/python -m commands.use
 
 publish: .venv/.ready ## the fused model to the Hugging Face hub; DRY_RUN=1 shows card and files
-	@.venv/bin/python -m stages.publish $(if $(DRY_RUN),--dry-run) $(if $(EVEN_IF_WORSE),--even-if-worse)
+	@.venv/bin/python -m commands.publish $(if $(DRY_RUN),--dry-run) $(if $(EVEN_IF_WORSE),--even-if-worse)
 
 pin: .venv/.ready ## look hub commits and Ollama digests up and write them into params.yaml
-	@.venv/bin/python -m stages.pin
+	@.venv/bin/python -m commands.pin
 
 export: .venv/.ready ## the fused model on an Ollama server, and what serving costs
-	@.venv/bin/python -m stages.export
+	@.venv/bin/python -m commands.export
 
 judge-cache: .venv/.ready ## what is kept of the judges' verdicts; PRUNE=1 drops what no judge here made
-	@.venv/bin/python -m stages.judge_cache $(if $(PRUNE),--prune)
+	@.venv/bin/python -m commands.judge_cache $(if $(PRUNE),--prune)
 
 bench: .venv/.ready .venv-peers/.ready ## side by side with mlx-lm, PEFT and transformers (1.5 hours)
-	.venv/bin/dvc repro fetch@base prepare
+	.venv/bin/dvc repro fetch prepare
 	.venv/bin/python -m benchmarks.training --exact --rate 1e-4 --steps 20
 	.venv/bin/python -m benchmarks.training
 	.venv/bin/python -m benchmarks.whole
@@ -81,7 +81,7 @@ bench: .venv/.ready .venv-peers/.ready ## side by side with mlx-lm, PEFT and tra
 	@touch .venv-peers/.ready
 
 doctor: .venv/.ready ## what this machine has, and what the settings need
-	@.venv/bin/python -m stages.doctor
+	@.venv/bin/python -m commands.doctor
 
 check: .venv/.ready-dev ## lint, types and contracts; writes nothing
 	.venv/bin/ruff check .

@@ -1,7 +1,7 @@
 """Greedy answers side by side: this project, mlx-lm, transformers: `python -m benchmarks.answers`.
 
 The same questions, each contender in a process of its own and in turn. Needs models/base and
-data/processed (`dvc repro prepare fetch@base`), and the peers' environment for transformers.
+data/processed (`dvc repro prepare`), and the peers' environment for transformers.
 """
 
 import json
@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
-from blogtune.layout import markdown_table
-from blogtune.runtime.cores import usable_cores
+from blogtune.cpu.cores import usable_cores
+from blogtune.project.layout import markdown_table
 
 OURS, SINGLE = "this project", "mlx-lm, one by one"
 

@@ -21,9 +21,9 @@ from scipy.special import log_softmax
 
 from blogtune.answering.generate import answer_questions
 from blogtune.answering.params import AnswerParams
+from blogtune.common.records import Pair, read_records
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
-from blogtune.records import Pair, read_records
 
 PEERS = Path(".venv-peers/bin/python")
 SCRIPT = Path(__file__).parent / "contenders/hf_fused.py"

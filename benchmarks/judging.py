@@ -63,7 +63,7 @@ def _in_process(items: Sequence[Item], folder: Path) -> None:
 
 def _on_server(host: str, model: str, workers: int) -> LanguageJudge:
     from blogtune.judging.ollama import open_ollama_judge
-    from blogtune.models.ollama import OllamaModel
+    from blogtune.ollama.client import OllamaModel
 
     digest = OllamaModel(model, host, timeout_seconds=60).require(pull=False)
     params = _params("ollama", f"ollama:{model}", digest)

@@ -17,11 +17,11 @@ from typing import Any
 import click
 import mlx.core as mx
 
-from blogtune.layout import markdown_table
+from blogtune.common.params import read_params
+from blogtune.common.records import Pair, read_records
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
-from blogtune.params import read_params
-from blogtune.records import Pair, read_records
+from blogtune.project.layout import markdown_table
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Example, epochs, make_examples
 from blogtune.training.params import TrainParams

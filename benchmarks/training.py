@@ -1,8 +1,8 @@
 """Training steps side by side: this project, mlx-lm, PEFT: `python -m benchmarks.training`.
 
 The same examples in the same batches, the same adapters, one step after another, each contender in
-a process of its own and in turn. Needs models/base and data/processed (`dvc repro prepare
-fetch@base`), and the peers' environment for PEFT (`make bench` makes it).
+a process of its own and in turn. Needs models/base and data/processed (`dvc repro prepare`
+makes both), and the peers' environment for PEFT (`make bench` makes it).
 """
 
 import json
@@ -19,11 +19,11 @@ from typing import Any
 
 import click
 
-from blogtune.doctor import gflops
-from blogtune.layout import markdown_table
-from blogtune.params import read_params
-from blogtune.records import Pair
-from blogtune.runtime.cores import usable_cores
+from blogtune.common.params import read_params
+from blogtune.common.records import Pair
+from blogtune.cpu.cores import usable_cores
+from blogtune.project.doctor import gflops
+from blogtune.project.layout import markdown_table
 
 BASE = Path("models/base")
 OURS, MLX_LM, STOCK = "this project", "mlx-lm, same BLAS", "mlx-lm, as pip installs it"

@@ -16,10 +16,10 @@ from typing import Any
 import click
 
 from benchmarks.training import BASE, MLX_LM, OURS, given_to_all
-from blogtune.layout import markdown_table
+from blogtune.common.records import Pair, read_records
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
-from blogtune.records import Pair, read_records
+from blogtune.project.layout import markdown_table
 from blogtune.training.examples import batches_by_length, make_examples
 
 DATA = Path("data/processed")

@@ -10,4 +10,4 @@ GIT_AUTHOR_NAME=blogtune GIT_AUTHOR_EMAIL=blogtune@localhost \
     .venv/bin/dvc exp run --temp -n by-post -S data.split.by=post
 git show "$experiment:metrics/comparison.json" >metrics/by_post.json.new
 mv metrics/by_post.json.new metrics/by_post.json
-.venv/bin/python -m stages.readme
+.venv/bin/python -m commands.readme

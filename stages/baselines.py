@@ -4,13 +4,12 @@ from pathlib import Path
 
 import click
 
-from blogtune.answering.params import AnswerParams
-from blogtune.comparing.baselines import baselines
-from blogtune.comparing.params import BaselineParams
-from blogtune.records import Answer, Pair, read_records, write_records
-from stages.command import Run, stage
+from blogtune.baselines.baselines import baselines
+from blogtune.baselines.params import BaselineParams
+from blogtune.common.command import Run, stage
+from blogtune.common.records import Answer, Pair, read_records, write_records
 
-PROCESSED, ANSWERS = Path("data/processed"), Path("data/answers")
+ANSWERS = Path("data/answers")
 
 
 @click.command()
@@ -18,12 +17,10 @@ PROCESSED, ANSWERS = Path("data/processed"), Path("data/answers")
 def main(run: Run) -> None:
     """Write data/answers/baselines.jsonl."""
     params = run.read("baselines", BaselineParams)
-    split = run.read("answer", AnswerParams).split
-    questions = list(read_records(PROCESSED / f"{split}.jsonl", Pair))
-    train = list(read_records(PROCESSED / "train.jsonl", Pair))
+    train = list(read_records(Path("data/processed/train.jsonl"), Pair))
     base = list(read_records(ANSWERS / "base.jsonl", Answer))
     finetuned = list(read_records(ANSWERS / "finetuned.jsonl", Answer))
-    answers = baselines(questions, train, base, finetuned, params.seed)
+    answers = baselines(train, base, finetuned, params.seed)
     count = write_records(ANSWERS / "baselines.jsonl", answers)
     click.echo(f"baselines: {count} answers")
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from blogtune.files import write_json
+from blogtune.checking.fitness import measure_fitness
+from blogtune.checking.probes import Paraphrase
+from blogtune.common.command import Run, stage
+from blogtune.common.files import write_json
+from blogtune.common.records import Pair, read_records
 from blogtune.judging.cache import uncached
-from blogtune.judging.fitness import measure_fitness
 from blogtune.judging.judge import open_judge
 from blogtune.judging.params import JudgeParams
-from blogtune.judging.probes import Paraphrase
-from blogtune.records import Pair, read_records
-from stages.command import Run, stage
 
 PROCESSED = Path("data/processed")
 SPLITS = ("train", "validation", "test")

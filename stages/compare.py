@@ -4,14 +4,12 @@ from pathlib import Path
 
 import click
 
+from blogtune.common.command import Run, stage
+from blogtune.common.files import atomic_text, write_json
+from blogtune.common.records import Judgement, NearDuplicate, read_records, write_records
 from blogtune.comparing.compare import compare
 from blogtune.comparing.params import CompareParams
 from blogtune.comparing.results import read_fitness
-from blogtune.files import atomic_text, write_json
-from blogtune.records import Judgement, NearDuplicate, read_records, write_records
-from stages.command import Run, stage
-
-JUDGED = ("base", "finetuned", "fused", "baselines")
 
 
 @click.command()
@@ -19,8 +17,8 @@ JUDGED = ("base", "finetuned", "fused", "baselines")
 def main(run: Run) -> None:
     """Write metrics/comparison.json, metrics/similarity.json, plots and examples."""
     params = run.read("compare", CompareParams)
-    folder = Path("data/judgements")
-    judgements = {name: list(read_records(folder / f"{name}.jsonl", Judgement)) for name in JUDGED}
+    files = sorted(Path("data/judgements").glob("*.jsonl"))
+    judgements = [row for file in files for row in read_records(file, Judgement)]
     fitness = read_fitness()
     near = read_records(Path("data/processed/near_duplicates.jsonl"), NearDuplicate)
     comparison = compare(judgements, {each.test for each in near}, fitness, params)

@@ -1,36 +1,37 @@
-"""Stage fetch: bring the base model, a judge or a data set of the hub into its folder."""
+"""Stage fetch: bring the base model, the judges and a data set of the hub into their folders."""
 
 from pathlib import Path
 
 import click
 
-from blogtune.models.params import DatasetParams, JudgeModelParams, ModelParams, SecondModelParams
-from blogtune.models.sources import fetch, fetch_data
-from stages.command import Run, stage
-
-SECTIONS = {"base": "model", "judge": "judge.model", "second": "judge.second", "data": "data.fetch"}
-KINDS = {
-    "base": ModelParams,
-    "judge": JudgeModelParams,
-    "second": SecondModelParams,
-    "data": DatasetParams,
-}
+from blogtune.common.command import Run, stage
+from blogtune.common.sources import (
+    DatasetParams,
+    JudgeModelParams,
+    ModelParams,
+    SecondModelParams,
+)
+from blogtune.fetching.fetch import fetch, fetch_data, kept
 
 
 @click.command()
-@click.argument("name", type=click.Choice(list(SECTIONS)))
 @stage
-def main(run: Run, name: str) -> None:
-    """Fetch NAME into models/NAME, data into data/fetched, with the receipt source.json."""
-    params = run.read(SECTIONS[name], KINDS[name])
-    if isinstance(params, DatasetParams):
-        receipt = fetch_data(params, Path("data/fetched"))
-    else:
-        model = params.model if isinstance(params, SecondModelParams) else params
-        receipt = fetch(model, Path("models") / name)
-    if receipt["source"] is None:
-        click.echo(f"{name}: none")
-    else:
+def main(run: Run) -> None:
+    """Fill models/base, models/judge, models/second and data/fetched, each with source.json."""
+    models = {
+        "base": run.read("model", ModelParams),
+        "judge": run.read("judge.model", JudgeModelParams),
+        "second": run.read("judge.second", SecondModelParams).model,
+    }
+    for name, source in models.items():
+        folder = Path("models") / name
+        _tell(name, kept(source, folder) or fetch(source, folder))
+    data, folder = run.read("data.fetch", DatasetParams), Path("data/fetched")
+    _tell("data", kept(data, folder) or fetch_data(data, folder))
+
+
+def _tell(name: str, receipt: dict[str, object]) -> None:
+    if receipt["source"] is not None:
         click.echo(f"{name}: {receipt['origin']}, license {receipt['license'] or 'not stated'}")
 
 

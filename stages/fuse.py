@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from blogtune.files import write_json
+from blogtune.common.command import Run, stage
+from blogtune.common.files import write_json
+from blogtune.common.records import Pair, read_records
 from blogtune.fusing.fuse import fuse
 from blogtune.fusing.params import FuseParams
 from blogtune.fusing.parity import compare, expected, load
-from blogtune.records import Pair, read_records
-from stages.command import Run, stage
 
 BASE, ADAPTER, FUSED = Path("models/base"), Path("models/adapter"), Path("models/fused")
 

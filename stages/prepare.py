@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from blogtune.common.command import Run, stage
+from blogtune.common.files import write_json
 from blogtune.data.params import DataParams
 from blogtune.data.prepare import prepare
-from blogtune.files import write_json
-from stages.command import Run, stage
 
 
 @click.command()

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from blogtune.records import Pair, read_records
+from blogtune.common.command import Run, stage
+from blogtune.common.records import Pair, read_records
 from blogtune.runtime.device import compute_dtype, describe
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import together
 from blogtune.training.params import TrainParams
-from stages.command import Run, stage
 
 BASE = Path("models/base")
 PAIRS = (Path("data/processed/train.jsonl"), Path("data/processed/validation.jsonl"))

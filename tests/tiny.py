@@ -15,9 +15,9 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.llama import Model, ModelArgs
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from blogtune.common.records import Pair
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
-from blogtune.records import Pair
 from blogtune.runtime.device import on_cpu
 from blogtune.training.examples import Example, make_batch, make_examples
 from blogtune.training.params import TrainParams

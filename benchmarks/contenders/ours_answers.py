@@ -10,8 +10,8 @@ import mlx.core as mx
 
 from blogtune.answering.generate import answer_questions
 from blogtune.answering.params import AnswerParams
+from blogtune.common.records import Pair
 from blogtune.models.loading import load_model
-from blogtune.records import Pair
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import together
 

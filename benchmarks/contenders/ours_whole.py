@@ -10,8 +10,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from blogtune.common.records import Pair
 from blogtune.models.loading import load_model
-from blogtune.records import Pair
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import together, total
 from blogtune.training.loop import train

@@ -13,13 +13,13 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from blogtune.answering.drafts import circle, follow
 from blogtune.answering.params import AnswerParams
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.progress import progress
+from blogtune.common.records import Answer, Pair
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import LoadedModel
 from blogtune.models.prefix import common_beginning, read
 from blogtune.models.reading import fitting
-from blogtune.progress import progress
-from blogtune.records import Answer, Pair
 
 NO_ROW = -1
 # To begin with some answers costs a pass over all weights, however few they are: they wait until

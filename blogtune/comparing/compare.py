@@ -3,13 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
-from itertools import chain
 from typing import cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from blogtune.answering.systems import subject_of
+from blogtune.checking.figures import Fitness
+from blogtune.common.errors import UserError
+from blogtune.common.records import Judgement
 from blogtune.comparing.examples import Change, biggest_changes
 from blogtune.comparing.frames import frames
 from blogtune.comparing.measures import (
@@ -21,13 +24,8 @@ from blogtune.comparing.measures import (
 )
 from blogtune.comparing.params import CompareParams
 from blogtune.comparing.second import second_judge
-from blogtune.comparing.statistics import Interval, difference_at_equal_length, tally
 from blogtune.comparing.verdict import Evidence, sentence
-from blogtune.errors import UserError
-from blogtune.judging.figures import Fitness
-from blogtune.records import Judgement
-
-SUBJECTS = {"finetuned": "this adapter", "fused": "this adapter, fused"}
+from blogtune.statistics.clustered import Interval, difference_at_equal_length, tally
 
 
 @dataclass(frozen=True)
@@ -46,23 +44,21 @@ class Comparison:
 
 
 def compare(
-    judgements: Mapping[str, Sequence[Judgement]],
+    judgements: Sequence[Judgement],
     near_duplicates: Set[str],
     fitness: Fitness,
     params: CompareParams,
 ) -> Comparison:
     """Compare all judged models with base.
 
-    `judgements` holds those of each file (base, finetuned, fused, baselines); the model is
-    `answer.model`. `near_duplicates` are ids of test questions, `fitness` is what the judge's test
-    found. Paired figures use the questions scored for both models. A key without a meaning is left
-    out (DVC drops null in silence).
+    `judgements` are those of all, each of its `answer.model`. `near_duplicates` are ids of test
+    questions, `fitness` is what the judge's test found. Paired figures use the questions scored for
+    both models. A key without a meaning is left out (DVC drops null in silence).
 
     Raises UserError where the judgements do not go together, as `frames` does, and where the judge
     was tested in another way than it judged.
     """
-    rows = list(chain.from_iterable(judgements.values()))
-    tables = frames(rows)
+    tables = frames(judgements)
     base = tables["base"]
     _check_tested(str(base["method"].iloc[0]), fitness)
     known = base.index.isin(list(near_duplicates))
@@ -76,14 +72,14 @@ def compare(
         metrics[model] = _alone(table, params) | _bounds(table["similarity"])
         if model != "base":
             metrics[model] |= _against(table, base, params)
-        if model in SUBJECTS:
+        if subject := subject_of(model):
             metrics[model] |= _closely(table, base, ~known, params)
-            metrics[model]["verdict"] = _verdict(model, tables, fitness, params)
+            metrics[model]["verdict"] = _verdict(subject, model, tables, fitness, params)
     metrics["second"] = second_judge(tables, params)
     return Comparison(
         metrics=_clean(metrics),
         similarity=_clean(_alone(tables[params.candidate], params)),
-        examples=biggest_changes(rows, params.examples),
+        examples=biggest_changes(judgements, params.examples),
         means=_means(tables),
     )
 
@@ -142,7 +138,11 @@ def _closely(
 
 
 def _verdict(
-    model: str, tables: Mapping[str, pd.DataFrame], fitness: Fitness, params: CompareParams
+    subject: str,
+    model: str,
+    tables: Mapping[str, pd.DataFrame],
+    fitness: Fitness,
+    params: CompareParams,
 ) -> str:
     candidate, base = tables[model], tables["base"]
     ours, _ = scored_for_both(candidate, base, "similarity")
@@ -157,7 +157,7 @@ def _verdict(
         posts_named=int(ours["named"].sum()),
         fitness=fitness,
     )
-    return sentence(SUBJECTS[model], evidence, params.min_posts)
+    return sentence(subject, evidence, params.min_posts)
 
 
 def _at_equal_length(

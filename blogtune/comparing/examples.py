@@ -7,7 +7,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from blogtune.records import Judgement, Record, Score
+from blogtune.common.records import Judgement, Record, Score
 
 Kind = Literal["best", "worst"]
 

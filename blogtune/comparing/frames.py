@@ -6,22 +6,22 @@ from itertools import chain
 
 import pandas as pd
 
-from blogtune.errors import UserError
-from blogtune.records import Answer, Judgement
+from blogtune.answering.systems import SYSTEMS
+from blogtune.common.errors import UserError
+from blogtune.common.records import Answer, Judgement
 
-REQUIRED = ("base", "finetuned", "fused")
 _MEASURES = ("similarity", "beyond_question", "elsewhere", "second", "length_off")
 _COLUMNS = ("model", "id", "post", "named", "method", "second_method", *_MEASURES, "empty", "cut")
 
 
 def frames(judgements: Sequence[Judgement]) -> dict[str, pd.DataFrame]:
-    """Return a table for each model, its rows the questions by id; base, finetuned, fused first.
+    """Return a table for each model, its rows the questions by id; `SYSTEMS` first.
 
     A question that names no post is a post of its own (`named`: whether it names one). `length_off`
     is |log(answer length / reference length)| in characters, `specific` the similarity minus that
     to references of other posts, `second` the second judge's similarity. What has no value is NaN.
 
-    Raises UserError where one of those three is missing, and where a model was judged on other
+    Raises UserError where one of those is missing, and where a model was judged on other
     questions or in another way than base.
     """
     tables = _by_model(judgements)
@@ -38,7 +38,7 @@ def _by_model(judgements: Sequence[Judgement]) -> dict[str, pd.DataFrame]:
     if frame.loc[frame["similarity"].notna(), "beyond_question"].isna().any():
         frame["beyond_question"] = math.nan
     frame["specific"] = frame["similarity"] - frame["elsewhere"]
-    models = dict.fromkeys(chain(REQUIRED, frame["model"]))
+    models = dict.fromkeys(chain(SYSTEMS, frame["model"]))
     return {model: frame[frame["model"] == model] for model in models}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from blogtune.comparing.params import CompareParams
-from blogtune.comparing.statistics import Interval, paired_difference
+from blogtune.statistics.clustered import Interval, paired_difference
 
 Metrics = dict[str, Any]
 

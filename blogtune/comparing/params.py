@@ -1,10 +1,10 @@
-"""The `compare` and `baselines` sections of params.yaml."""
+"""The `compare` section of params.yaml."""
 
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from blogtune.params import Section
+from blogtune.common.params import Section
 
 Model = Literal["base", "finetuned", "fused"]
 
@@ -23,7 +23,3 @@ class CompareParams(Section):
         if poor >= info.data.get("good", 1.0):
             raise ValueError("must be below compare.good")
         return poor
-
-
-class BaselineParams(Section):
-    seed: int = Field(ge=0)

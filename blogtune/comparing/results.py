@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from blogtune.errors import UserError
-from blogtune.judging.figures import Fitness
+from blogtune.checking.figures import Fitness
+from blogtune.common.errors import UserError
 
 COMPARISON = Path("metrics/comparison.json")
 FITNESS = Path("metrics/judge.json")

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from blogtune.answering.systems import subject_of
 from blogtune.comparing.measures import Metrics, distribution, figures, paired, scored_for_both
 from blogtune.comparing.params import CompareParams
-from blogtune.comparing.statistics import rank_correlation, same_preference
-
-CANDIDATES = ("finetuned", "fused")
+from blogtune.statistics.clustered import rank_correlation, same_preference
 
 
 def second_judge(tables: Mapping[str, pd.DataFrame], params: CompareParams) -> Metrics:
@@ -26,7 +25,7 @@ def second_judge(tables: Mapping[str, pd.DataFrame], params: CompareParams) -> M
     metrics: Metrics = {"method": method}
     for model, table in tables.items():
         metrics[model] = distribution(table["second"], params)
-        if model in CANDIDATES:
+        if subject_of(model):
             metrics[model]["difference"] = figures(paired(table, base, "second", params))
     return metrics | {"agreement": _agreement(tables["finetuned"], base, params)}
 

@@ -8,8 +8,8 @@ negation)
 from dataclasses import dataclass
 from typing import Literal
 
-from blogtune.comparing.statistics import Interval
-from blogtune.judging.figures import Fitness
+from blogtune.checking.figures import Fitness
+from blogtune.statistics.clustered import Interval
 
 Outcome = Literal["improved", "worse", "no evidence", "no verdict"]
 

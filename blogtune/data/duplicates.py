@@ -9,10 +9,10 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from blogtune.common.progress import progress
+from blogtune.common.records import NearDuplicate, Pair, read_records
 from blogtune.data.params import NearDuplicateParams
 from blogtune.data.shingles import Shingles, Sketch, Sketcher, jaccard, shingles
-from blogtune.progress import progress
-from blogtune.records import NearDuplicate, Pair, read_records
 
 NAMED_AT_MOST = 10
 BATCH_CHARACTERS = 200_000

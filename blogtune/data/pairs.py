@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
 from typing import Literal, cast, get_args
 
+from blogtune.common.records import Pair
 from blogtune.data.columns import AS_HERE, Columns
-from blogtune.records import Pair
 
 Reason = Literal[
     "encoding",

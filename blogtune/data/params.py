@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from blogtune.common.params import Section
+from blogtune.common.sources import DatasetParams
 from blogtune.data.columns import Column
-from blogtune.models.params import DatasetParams
-from blogtune.params import Section
 
 # Where a data set of the hub is brought.
 FETCHED = PurePath("data/fetched")

@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from blogtune.common.errors import UserError
+from blogtune.common.files import atomic_text
+from blogtune.common.progress import progress
+from blogtune.common.records import NearDuplicate, Pair, write_records
+from blogtune.common.texts import folded
 from blogtune.data.columns import Columns, completed
 from blogtune.data.duplicates import first_of_each, near_duplicates
 from blogtune.data.pairs import REASONS, BadRowError, pairs_of
 from blogtune.data.params import DataParams, SplitParams
 from blogtune.data.sources import Row, read_rows
 from blogtune.data.split import NAMES, Keys, Splits, assign, seeded_key
-from blogtune.errors import UserError
-from blogtune.files import atomic_text
-from blogtune.progress import progress
-from blogtune.records import NearDuplicate, Pair, write_records
-from blogtune.texts import folded
 
 DROPPED = len(NAMES)
 SHOWN_BEYOND_ALLOWED = 20

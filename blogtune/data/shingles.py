@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blogtune.texts import folded
+from blogtune.common.texts import folded
 
 COUNTER_BITS = 22
 

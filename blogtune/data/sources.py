@@ -16,9 +16,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from blogtune.common.errors import UserError
 from blogtune.data.columns import AS_HERE, Columns
 from blogtune.data.pairs import BadRowError, Content
-from blogtune.errors import UserError
 
 IGNORED = {".md", ".txt"}
 # The receipt of what was fetched.

@@ -12,15 +12,15 @@ import mlx.core as mx
 import numpy as np
 
 from blogtune.answering.params import AnswerParams
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.progress import progress
+from blogtune.common.records import Answer, Pair
 from blogtune.exporting.server import OllamaServer, Reply
 from blogtune.exporting.source import Source
 from blogtune.judging.ollama import LEAST_CONTEXT
-from blogtune.judging.workers import in_parallel
 from blogtune.models.chat import Chat
 from blogtune.models.loading import LoadedModel
-from blogtune.progress import progress
-from blogtune.records import Answer, Pair
+from blogtune.ollama.workers import in_parallel
 
 SERVED = "served"
 # Stands for bytes that are no letter by themselves.

@@ -7,7 +7,8 @@ from typing import Any
 import mlx.core as mx
 
 from blogtune.answering.params import AnswerParams
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.records import Answer, Pair
 from blogtune.exporting.answers import agreement, ask_all, records
 from blogtune.exporting.folder import modelfile, server_file, write_folder
 from blogtune.exporting.params import ExportParams
@@ -18,8 +19,7 @@ from blogtune.exporting.weights import FUSED, measured_weights
 from blogtune.judging.judge import open_judge
 from blogtune.judging.params import JudgeParams
 from blogtune.models.loading import load_model
-from blogtune.models.ollama import with_tag
-from blogtune.records import Answer, Pair
+from blogtune.ollama.client import with_tag
 
 JUDGE, OUTPUT = Path("models/judge"), Path("models/export")
 FUSED_ANSWERS = Path("data/answers/fused.jsonl")

@@ -5,10 +5,10 @@ import re
 import shutil
 from pathlib import Path
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.files import atomic_folder, sha256
 from blogtune.exporting.source import Source
 from blogtune.exporting.weights import write_weights
-from blogtune.files import atomic_folder, sha256
 
 GGUF = "model.gguf"
 MAGIC = b"GGUF"

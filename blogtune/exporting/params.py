@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from blogtune.common.params import Section
 from blogtune.judging.params import Host
-from blogtune.params import Section
 
 # [namespace/]model[:tag], as Ollama takes it for a model of one's own.
 PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"

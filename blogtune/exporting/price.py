@@ -7,14 +7,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from blogtune.comparing.statistics import paired_difference
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.records import Answer, Judgement, Pair
 from blogtune.exporting.answers import Agreement
 from blogtune.exporting.params import ExportParams
 from blogtune.judging.judge import judge_answers
 from blogtune.judging.params import JudgeParams
 from blogtune.judging.protocol import Judge
-from blogtune.records import Answer, Judgement, Pair
+from blogtune.statistics.clustered import paired_difference
 
 
 def check_same_questions(fused: Sequence[Answer], pairs: Sequence[Pair], where: str) -> None:

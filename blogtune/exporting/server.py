@@ -5,12 +5,12 @@ from typing import Any, Literal
 
 import ollama
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.progress import progress
 from blogtune.exporting.params import OllamaParams
 from blogtune.exporting.source import GREEDY, Source
 from blogtune.judging.ollama import LEAST_CONTEXT, MAY_PASS, patiently
-from blogtune.models.ollama import NO_ANSWER, OllamaModel, in_a_line
-from blogtune.progress import progress
+from blogtune.ollama.client import NO_ANSWER, OllamaModel, in_a_line
 
 # Asked before all questions: words, figures, white space and letters outside ASCII.
 PROBE = (

@@ -10,9 +10,9 @@ from typing import Any
 
 from mlx_lm.utils import load_config, load_tokenizer
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.files import write_json
 from blogtune.exporting.template import OllamaTemplate, adds_start, ollama_template
-from blogtune.files import write_json
 from blogtune.models.chat import Chat, open_chat
 
 # What Ollama 0.12.11 makes a model of text from (convert/convert.go), and a test took there.

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.models.chat import TEMPLATE_ARGUMENTS, Chat
 
 Render = Callable[..., str]

@@ -6,9 +6,9 @@
 import json
 from pathlib import Path
 
-from blogtune import lock
-from blogtune.errors import UserError
-from blogtune.files import write_json
+from blogtune.common.errors import UserError
+from blogtune.common.files import write_json
+from blogtune.project import lock
 
 WEIGHTS = "weights.json"
 FUSED = Path("models/fused")

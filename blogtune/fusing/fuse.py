@@ -10,7 +10,7 @@ import mlx.core as mx
 from mlx.utils import tree_unflatten
 from mlx_lm.utils import dequantize_model, save_model
 
-from blogtune.files import atomic_folder
+from blogtune.common.files import atomic_folder
 from blogtune.fusing.others import write_others
 from blogtune.fusing.params import FuseParams
 from blogtune.models.loading import dtype_name, is_quantized, load_model, storage_dtype

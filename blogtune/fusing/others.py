@@ -13,9 +13,9 @@ from typing import Any
 import mlx.core as mx
 from transformers import CONFIG_MAPPING
 
-from blogtune.files import write_json
+from blogtune.common.files import write_json
+from blogtune.common.progress import say
 from blogtune.models.loading import LoadedModel, dtype_name, is_quantized
-from blogtune.progress import say
 
 # hf_quant_config.json tells of a quantization that mlx-lm has turned into its own.
 LEFT_OUT = (

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.progress import progress
+from blogtune.common.records import Pair
 from blogtune.fusing.params import FuseParams
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import LoadedModel, is_quantized, load_model
 from blogtune.models.reading import read_answers
-from blogtune.progress import progress
-from blogtune.records import Pair
 from blogtune.runtime.device import on_cpu
 
 Logits = npt.NDArray[np.float32]

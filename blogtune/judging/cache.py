@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from blogtune.files import atomic_text
+from blogtune.common.files import atomic_text
+from blogtune.common.records import Record, Score
 from blogtune.judging.protocol import Item, Judge, LanguageJudge, Verdict
-from blogtune.records import Record, Score
 
 
 class Entry(Record):

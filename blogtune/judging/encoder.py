@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from blogtune.errors import UserError
-from blogtune.progress import progress
-from blogtune.runtime import exponentials
-from blogtune.runtime.cores import blas_threads, keep_freed_memory, usable_cores
+from blogtune.common.errors import UserError
+from blogtune.common.progress import progress
+from blogtune.cpu import exponentials
+from blogtune.cpu.cores import blas_threads, keep_freed_memory, usable_cores
 from blogtune.runtime.device import on_cpu
 
 Vectors = npt.NDArray[np.float64]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.progress import progress
+from blogtune.common.records import Answer, Judgement, Second
 from blogtune.judging.cache import CachedJudge, open_cache
 from blogtune.judging.embedding import EmbeddingJudge
 from blogtune.judging.params import JudgeParams, OneJudge
 from blogtune.judging.protocol import Item, Judge, LanguageJudge, Verdict
-from blogtune.progress import progress
-from blogtune.records import Answer, Judgement, Second
 
 EMPTY = Verdict(similarity=0.0, beyond_question=0.0, reason="empty answer")
 

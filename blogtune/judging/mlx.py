@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from mlx_lm.models.cache import KVCache
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.judging.params import OneJudge
 from blogtune.judging.prompt import DIGITS, messages, template
 from blogtune.judging.protocol import Item, Verdict, in_order

@@ -15,13 +15,13 @@ from typing import TypeVar
 import httpx
 import ollama
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.judging.params import OneJudge
 from blogtune.judging.prompt import DIGITS, Message, messages, reply_schema, template
 from blogtune.judging.protocol import Item, Verdict, in_order
 from blogtune.judging.scores import from_probabilities, from_text
-from blogtune.judging.workers import in_parallel
-from blogtune.models.ollama import NO_ANSWER, OllamaModel, in_a_line
+from blogtune.ollama.client import NO_ANSWER, OllamaModel, in_a_line
+from blogtune.ollama.workers import in_parallel
 
 LOGPROBS, DIGIT, UNIT = "likert logprobs", "likert digit", "unit number"
 # The penalty of repeated tokens is off: a digit in the prompt would count against a score.

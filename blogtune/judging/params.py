@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from blogtune.models.params import JudgeModelParams
-from blogtune.params import Section
+from blogtune.common.params import Section
+from blogtune.common.sources import JudgeModelParams
 
 
 def _null_or_url(host: str | None) -> str | None:

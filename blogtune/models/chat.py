@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 
 # Llama 3 templates write today's date unless told one; Qwen 3 would think aloud first.
 TEMPLATE_ARGUMENTS = {"date_string": "1 January 2026", "enable_thinking": False}

@@ -10,8 +10,8 @@ from mlx.utils import tree_unflatten
 from mlx_lm.models.rope_utils import SuScaledRoPE
 from mlx_lm.utils import load
 
-from blogtune.errors import UserError
-from blogtune.runtime import host
+from blogtune.common.errors import UserError
+from blogtune.cpu import patches
 from blogtune.runtime.device import on_cpu
 
 # What mlx-lm raises for files that are missing, cut off, or of a model that it does not know.
@@ -49,7 +49,7 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
     _mend_long_ropes(network, config)
     if on_cpu():
         # Behind the load, which imports the model's code.
-        host.use()
+        patches.use()
     network.eval()
     return LoadedModel(network, tokenizer, config, folder)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from blogtune.common.progress import progress
 from blogtune.exporting.weights import FUSED
-from blogtune.progress import progress
 from blogtune.publishing.facts import ADAPTER, GGUF
 from blogtune.publishing.params import PublishParams
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from blogtune.comparing.tables import markdown_parts, plain
-from blogtune.judging.table import markdown_judge_parts
-from blogtune.layout import markdown_table
+from blogtune.project.comparison_table import markdown_parts, plain
+from blogtune.project.judge_table import markdown_judge_parts
+from blogtune.project.layout import markdown_table
 from blogtune.publishing.facts import Facts
 from blogtune.publishing.usage import UNNAMED, usage
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from blogtune import lock
 from blogtune.exporting.weights import FUSED, weights_of
+from blogtune.project import lock
 from blogtune.publishing.bundle import Entry, dvc_name, folders
 from blogtune.publishing.facts import GGUF, Facts, git
 from blogtune.publishing.receipt import RECEIPT

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blogtune.checking.figures import Fitness
+from blogtune.common.errors import UserError
+from blogtune.common.texts import sentences
 from blogtune.comparing.results import read_comparison, read_fitness
-from blogtune.errors import UserError
 from blogtune.exporting.weights import FUSED
-from blogtune.judging.figures import Fitness
-from blogtune.lock import LOCK
-from blogtune.settings import Settings
-from blogtune.texts import sentences
+from blogtune.project.lock import LOCK
+from blogtune.project.settings import Settings
 
 BASE = Path("models/base")
 FETCHED = Path("data/fetched")

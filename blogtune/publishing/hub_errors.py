@@ -10,7 +10,7 @@ from httpx2 import HTTPError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 
 AGAIN = "run `make publish` again, what has arrived is not sent twice"
 LONGEST = 300

@@ -4,7 +4,7 @@ import re
 
 from pydantic import Field, field_validator
 
-from blogtune.params import Section
+from blogtune.common.params import Section
 
 
 class PublishParams(Section):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from blogtune.errors import UserError
-from blogtune.records import Record
+from blogtune.common.errors import UserError
+from blogtune.common.records import Record
 
 RECEIPT = Path("metrics/published.json")
 

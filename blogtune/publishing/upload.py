@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.publishing.bundle import CARD, Entry
 from blogtune.publishing.hub_errors import hub_errors
 from blogtune.publishing.receipt import PublishedFile, Receipt

@@ -2,7 +2,7 @@
 
 import mlx.core as mx
 
-from blogtune.runtime import blas
+from blogtune.common import blas
 from blogtune.runtime.params import RuntimeParams
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from blogtune.params import Section
+from blogtune.common.params import Section
 
 
 class RuntimeParams(Section):

@@ -27,10 +27,11 @@ import numpy as np
 import psutil
 from mlx.utils import tree_flatten, tree_map_with_path
 
-from blogtune.errors import UserError
-from blogtune.files import sha256
-from blogtune.runtime import DONE, device
-from blogtune.runtime.cores import set_blas_threads, usable_cores
+from blogtune.common.command import DONE
+from blogtune.common.errors import UserError
+from blogtune.common.files import sha256
+from blogtune.cpu.cores import set_blas_threads, usable_cores
+from blogtune.runtime import device
 from blogtune.runtime.params import RuntimeParams
 
 MOST = 4

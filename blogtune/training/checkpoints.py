@@ -25,8 +25,8 @@ from typing import IO, Any
 
 import mlx.core as mx
 
-from blogtune.errors import UserError
-from blogtune.files import atomic_folder, sha256, write_json
+from blogtune.common.errors import UserError
+from blogtune.common.files import atomic_folder, sha256, write_json
 from blogtune.training.lora import write_adapter
 from blogtune.training.params import LoraParams
 

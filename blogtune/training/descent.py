@@ -19,8 +19,8 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
+from blogtune.cpu.gradients import known_number
 from blogtune.models.head import RowHead
-from blogtune.runtime.gradients import known_number
 from blogtune.training.blocks import entering, list_of_blocks, mlp_at, starting
 from blogtune.training.examples import Batch
 from blogtune.training.lean import copied, lean

@@ -7,9 +7,9 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.records import Pair
 from blogtune.models.chat import Chat
-from blogtune.records import Pair
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from blogtune.runtime.gradients import with_gradient
+from blogtune.cpu.gradients import with_gradient
 
 mlx_rope, mlx_rms_norm = mx.fast.rope, mx.fast.rms_norm
 

@@ -11,11 +11,11 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.progress import progress, say
+from blogtune.common.records import Pair
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import LoadedModel
-from blogtune.progress import progress, say
-from blogtune.records import Pair
 from blogtune.runtime.processes import from_first
 from blogtune.training.checkpoints import (
     Checkpoints,
@@ -35,7 +35,7 @@ from blogtune.training.schedule import learning_rate
 DIVERGED = 1.5
 RECENT = 10
 # What a training computes stands in these folders.
-PACKAGE, SOURCES = Path(__file__).parents[1], ("models", "runtime", "training")
+PACKAGE, SOURCES = Path(__file__).parents[1], ("common", "cpu", "models", "runtime", "training")
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from blogtune.errors import UserError
-from blogtune.files import atomic_folder, write_json
+from blogtune.common.errors import UserError
+from blogtune.common.files import atomic_folder, write_json
 from blogtune.training.params import LoraParams
 
 # How architectures name query, key and value: apart, or fused into one matrix.

@@ -18,8 +18,8 @@ import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 
+from blogtune.cpu.gradients import known_number, with_gradient
 from blogtune.models.head import RowHead
-from blogtune.runtime.gradients import known_number, with_gradient
 from blogtune.training.blocks import exchanged, list_of_blocks
 from blogtune.training.examples import Batch
 from blogtune.training.lean import copied

@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from blogtune.runtime.gradients import with_gradient
+from blogtune.cpu.gradients import with_gradient
 from blogtune.training.examples import Batch
 from blogtune.training.lean import copied
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from blogtune.params import Section
+from blogtune.common.params import Section
 
 
 class LoraParams(Section):

@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 from mlx.utils import tree_flatten
 
-from blogtune.errors import UserError
-from blogtune.progress import progress, say, size_text
+from blogtune.common.errors import UserError
+from blogtune.common.progress import progress, say, size_text
 from blogtune.runtime.device import on_cpu
 from blogtune.runtime.processes import from_first
 from blogtune.training.blocks import NotAStackError

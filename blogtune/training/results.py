@@ -4,7 +4,7 @@ import csv
 from dataclasses import astuple, fields
 from pathlib import Path
 
-from blogtune.files import atomic_text, write_json
+from blogtune.common.files import atomic_text, write_json
 from blogtune.training.loop import Evaluation, Training
 from blogtune.training.lora import save_adapter
 from blogtune.training.params import TrainParams

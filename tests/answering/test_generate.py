@@ -6,11 +6,11 @@ import pytest
 from blogtune.answering import generate
 from blogtune.answering.generate import answer_questions
 from blogtune.answering.params import AnswerParams
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.progress import progress
+from blogtune.common.records import Pair
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import LoadedModel
-from blogtune.progress import progress
-from blogtune.records import Pair
 from tests import tiny
 
 # Known questions, and others on which the taught model rambles.

@@ -7,9 +7,9 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from blogtune.common.records import Pair
 from blogtune.fusing.fuse import fuse
 from blogtune.models.loading import LoadedModel, load_model
-from blogtune.records import Pair
 from blogtune.training.loop import Training, train
 from blogtune.training.params import TrainParams
 from blogtune.training.results import write_results

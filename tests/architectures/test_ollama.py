@@ -13,7 +13,7 @@ import mlx.core as mx
 import pytest
 
 from blogtune.answering.params import AnswerParams
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.exporting.answers import Agreement, agreement, ask_all
 from blogtune.exporting.server import OllamaServer, Reply
 from blogtune.exporting.source import Source, open_source

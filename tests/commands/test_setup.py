@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from blogtune import machine
+from blogtune.project import machine
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 FAKE = """#!/bin/sh
 name=$(basename "$0")
 case "$1" in
-blogtune/machine.py) case "$name" in {unfit}) echo "$name does not fit"; exit 1 ;; esac ;;
+blogtune/project/machine.py) case "$name" in {unfit}) echo "$name does not fit"; exit 1 ;; esac ;;
 -c) echo "$0" ;;
 *) echo "$name $*" >>"{log}" ; exit 3 ;;
 esac
@@ -161,5 +161,5 @@ def test_a_free_threaded_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_it_needs_no_syntax_newer_than_python_3_6() -> None:
-    source = (ROOT / "blogtune/machine.py").read_text(encoding="utf-8")
+    source = (ROOT / "blogtune/project/machine.py").read_text(encoding="utf-8")
     ast.parse(source, feature_version=(3, 6))

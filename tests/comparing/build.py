@@ -1,11 +1,14 @@
 """Small judgements for the tests of `blogtune.comparing`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from itertools import chain
 from typing import Any
 
+from blogtune.checking.figures import Fitness
+from blogtune.common.records import Answer, Judgement, Pair
+from blogtune.comparing import compare as comparing
+from blogtune.comparing.compare import Comparison
 from blogtune.comparing.params import CompareParams
-from blogtune.judging.figures import Fitness
-from blogtune.records import Answer, Judgement, Pair
 
 MODELS = ("base", "finetuned", "fused", "echo")
 
@@ -50,6 +53,13 @@ def judged(**scores: Sequence[float | None]) -> dict[str, list[Judgement]]:
         file = "baselines" if model == "echo" else model
         files[file] = [judgement(f"{row:03}", model, score) for row, score in enumerate(given)]
     return files
+
+
+def compare(
+    files: Mapping[str, Sequence[Judgement]], near: Set[str], found: Fitness, params: CompareParams
+) -> Comparison:
+    """As the library's, of judgements by file."""
+    return comparing.compare([*chain.from_iterable(files.values())], near, found, params)
 
 
 def fitness(**changes: Any) -> Fitness:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from blogtune.comparing.compare import Comparison, compare
-from blogtune.comparing.statistics import difference_at_equal_length, paired_difference
-from blogtune.errors import UserError
-from blogtune.records import Judgement
-from tests.comparing.build import MODELS, fitness, judged, judgement, params
+from blogtune.common.errors import UserError
+from blogtune.common.records import Judgement
+from blogtune.comparing.compare import Comparison
+from blogtune.statistics.clustered import difference_at_equal_length, paired_difference
+from tests.comparing.build import MODELS, compare, fitness, judged, judgement, params
 
 BASE = [0.2, 0.3, 0.5, 0.7, 0.9, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4]
 BETTER = [score + 0.05 + 0.01 * (row % 3) for row, score in enumerate(BASE)]

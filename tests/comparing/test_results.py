@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from blogtune.common.errors import UserError
 from blogtune.comparing.results import read_fitness
-from blogtune.errors import UserError
 from tests.comparing.build import fitness
 
 

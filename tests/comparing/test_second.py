@@ -1,10 +1,9 @@
 import pytest
 
-from blogtune.comparing.compare import compare
-from blogtune.comparing.statistics import paired_difference, rank_correlation, same_preference
-from blogtune.errors import UserError
-from blogtune.records import Judgement, Second
-from tests.comparing.build import fitness, judged, params
+from blogtune.common.errors import UserError
+from blogtune.common.records import Judgement, Second
+from blogtune.statistics.clustered import paired_difference, rank_correlation, same_preference
+from tests.comparing.build import compare, fitness, judged, params
 
 BASE = [0.2, 0.3, 0.5, 0.7, 0.9, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4]
 BETTER = [score + 0.05 + 0.01 * (row % 3) for row, score in enumerate(BASE)]

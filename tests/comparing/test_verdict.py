@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from blogtune.comparing.statistics import Interval
+from blogtune.checking.figures import Fitness
 from blogtune.comparing.verdict import Evidence, Outcome, outcome, sentence, signed
-from blogtune.judging.figures import Fitness
+from blogtune.statistics.clustered import Interval
 from tests.comparing.build import fitness
 
 UP = Interval(0.071, 0.042, 0.1, 70)

@@ -47,7 +47,7 @@ def sections_read(script: str) -> set[str]:
     tree = ast.parse((ROOT / script).read_text(encoding="utf-8"))
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
     reads = [call for call in calls if getattr(call.func, "attr", "") == "read"]
-    return {_constant(call.args[0], tree) for call in reads}
+    return {ast.literal_eval(call.args[0]) for call in reads}
 
 
 def covers(dependency: str, file: str) -> bool:
@@ -87,15 +87,3 @@ def _imports(file: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.extend([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
     return [name for name in names if name.split(".")[0] in PACKAGES]
-
-
-def _constant(node: ast.expr, tree: ast.Module) -> str:
-    """A section's name: a literal, or the dictionary that `NAMES[key]` looks it up in."""
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    assert isinstance(node, ast.Subscript)
-    assert isinstance(node.value, ast.Name)
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == node.value.id:
-            return "|".join(ast.literal_eval(statement.value).values())
-    raise AssertionError(f"{ast.unparse(node)} is not found at module level")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from blogtune.errors import UserError
-from blogtune.models.params import ModelParams
-from blogtune.settings import obstacles, read_settings, set_value, use_profile
+from blogtune.common.errors import UserError
+from blogtune.common.sources import ModelParams
+from blogtune.project.settings import obstacles, read_settings, set_value, use_profile
 from blogtune.training.lora import apply_lora
 from tests.contracts.pipeline import ROOT
 from tests.training.architectures import build

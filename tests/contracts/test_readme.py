@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from blogtune.readme import with_results
+from blogtune.project.readme import with_results
 from tests.contracts.pipeline import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

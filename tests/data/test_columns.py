@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from blogtune.common.errors import UserError
+from blogtune.common.records import Pair, read_records
 from blogtune.data.columns import AS_HERE, Column, completed
 from blogtune.data.pairs import BadRowError, pairs_of
 from blogtune.data.prepare import prepare
 from blogtune.data.sources import FIRST_LINES, read_rows
-from blogtune.errors import UserError
-from blogtune.records import Pair, read_records
 from tests.data.conftest import MakeParams, WriteRows
 
 RENAMED: dict[Column, str] = {"question": "Frage", "answer": "Antwort", "post": "Seite"}

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blogtune.common.records import NearDuplicate, Pair, write_records
 from blogtune.data import duplicates
 from blogtune.data.duplicates import NAMED_AT_MOST, _blocks, first_of_each, near_duplicates
 from blogtune.data.params import NearDuplicateParams
 from blogtune.data.shingles import Sketcher, jaccard, shingles
-from blogtune.records import NearDuplicate, Pair, write_records
 
 Texts = list[str]
 WORDS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=10).map(" ".join)

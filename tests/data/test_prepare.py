@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from blogtune.common.errors import UserError
+from blogtune.common.records import NearDuplicate, Pair, read_records
 from blogtune.data.columns import AS_HERE
 from blogtune.data.pairs import REASONS
 from blogtune.data.params import DataParams
 from blogtune.data.prepare import _BadRows, _read_keys, _Source, _write_splits, prepare
-from blogtune.errors import UserError
-from blogtune.records import NearDuplicate, Pair, read_records
 
 MakeParams = Callable[..., DataParams]
 WriteRows = Callable[..., Path]

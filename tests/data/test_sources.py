@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from blogtune.common.errors import UserError
 from blogtune.data.sources import Row, data_files, read_rows
-from blogtune.errors import UserError
 
 PLAIN = {"question": "What?", "answer": "That."}
 TURNS = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}]

@@ -2,11 +2,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.records import Answer
 from blogtune.exporting.export import closing
 from blogtune.exporting.price import price
 from blogtune.judging.protocol import Item, Verdict
-from blogtune.records import Answer
 from tests.exporting.build import export_params, judging
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.exporting.answers import _context, _same_tokens
 from blogtune.exporting.export import _check_name
 from blogtune.exporting.folder import modelfile, server_file, write_folder

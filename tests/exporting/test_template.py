@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.exporting.template import adds_start, ollama_template
 from tests.exporting.templates import TEMPLATES, UNKNOWN, open_template
 

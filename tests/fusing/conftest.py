@@ -11,11 +11,11 @@ import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
 
+from blogtune.common.records import Pair
 from blogtune.fusing.fuse import fuse
 from blogtune.fusing.params import FuseParams
 from blogtune.fusing.parity import Parity, compare, expected
 from blogtune.models.loading import LoadedModel, load_model
-from blogtune.records import Pair
 from blogtune.training.lora import apply_lora, save_adapter, target_keys
 from tests import tiny
 

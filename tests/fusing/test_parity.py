@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import rel_entr, softmax
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.fusing.parity import Parity, compare, compute_in_float32, expected, load
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model

@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.fusing.fuse import fuse
 from blogtune.fusing.parity import Parity
 from blogtune.models.loading import is_quantized, load_model, storage_dtype

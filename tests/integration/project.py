@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from blogtune.settings import set_value, use_profile
+from blogtune.project.settings import set_value, use_profile
 
 ROOT = Path(__file__).resolve().parents[2]
 # Few and cheap steps, for tests that train again.
@@ -64,6 +64,10 @@ class Project:
     def stage(self, *arguments: str) -> tuple[str, ...]:
         """The command of a stage."""
         return (sys.executable, "-m", f"stages.{arguments[0]}", *arguments[1:])
+
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        """What a make target starts."""
+        return (sys.executable, "-m", f"commands.{arguments[0]}", *arguments[1:])
 
     def repro(self, *targets: str) -> set[str]:
         """`dvc repro`; return the stages that ran."""

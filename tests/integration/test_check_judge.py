@@ -12,7 +12,7 @@ def test_a_model_of_135_million_parameters_is_no_judge(project: Project) -> None
     embedding = project.json("metrics/judge.json")
     project.set(judge__kind="mlx", judge__check__items=6)
     project.set_all({"judge.model.source": SMOLLM2})
-    assert {"fetch@judge", "check_judge"} <= project.repro("check_judge")
+    assert {"fetch", "check_judge"} <= project.repro("check_judge")
     smollm2 = project.json("metrics/judge.json")
     assert (embedding["fit"], smollm2["fit"]) == (True, False)
     assert smollm2["auc"] < embedding["auc"]

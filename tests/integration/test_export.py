@@ -13,7 +13,7 @@ import ollama
 import pytest
 
 from blogtune.answering.params import AnswerParams
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.exporting.answers import agreement, ask_all, records
 from blogtune.exporting.folder import server_file, write_folder
 from blogtune.exporting.params import OllamaParams
@@ -217,12 +217,12 @@ def test_answers_of_older_weights_are_refused_before_any_request(project: Projec
     content[-1] ^= 1
     weights.unlink()  # the others' file too
     weights.write_bytes(content)
-    told = project.run(*project.stage("export"), fails=True).stderr
+    told = project.run(*project.command("export"), fails=True).stderr
     (line,) = (line for line in told.splitlines() if line.startswith("error: "))
     assert line == (
         "error: data/answers/fused.jsonl: not the answers of models/fused as it lies there, says "
         "`dvc status answer@fused`; run `dvc repro`"
     )
     project.run("dvc", "checkout", "--force", "models/fused")
-    told = project.run(*project.stage("export"), fails=True).stderr
+    told = project.run(*project.command("export"), fails=True).stderr
     assert f"error: no Ollama server at {NOBODY}" in told

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.fetching.hub import COMMIT, Hub, serve
 from tests.integration.project import LIGHT, Project, create
-from tests.models.hub import COMMIT, Hub, serve
 
 DATA = "someone/blog"
 # Like no other, so that it can stand nowhere by chance; .ci/secrets looks for its own everywhere.
@@ -81,9 +81,9 @@ def test_data_of_the_hub_are_fetched_and_rerun_what_follows_when_they_move(
     assert f"data.fetch.revision: hub:{DATA} is not pinned; run `make pin`" in told
     assert f"data.fetch.revision: {COMMIT} (was None)" in project.make("pin").stdout
 
-    said = project.run(*project.stage("preflight")).stdout
+    said = project.run(*project.command("preflight")).stdout
     assert said.startswith(f"to fetch: hub:{DATA} (data.fetch), 1 file, ")
-    assert project.repro("prepare") == {"fetch@data", "prepare"}
+    assert project.repro("prepare") == {"fetch", "prepare"}
     assert project.json("metrics/data.json")["pairs"] == 120
     assert project.json("metrics/data.json")["posts"] == 12
     receipt = project.json("data/fetched/source.json")
@@ -92,19 +92,19 @@ def test_data_of_the_hub_are_fetched_and_rerun_what_follows_when_they_move(
     assert project.repro("prepare") == set()
     # Once it is here, nothing is asked: it runs without the hub.
     hub.asked.clear()
-    assert project.run(*project.stage("preflight")).stdout == ""
+    assert project.run(*project.command("preflight")).stdout == ""
     assert hub.asked == []
 
     write_table(hub.folder, 130)
     hub.commit = NEXT
     assert project.repro("prepare") == set()
     assert f"data.fetch.revision: {NEXT} (was {COMMIT})" in project.make("pin").stdout
-    assert project.repro("prepare") == {"fetch@data", "prepare"}
+    assert project.repro("prepare") == {"fetch", "prepare"}
     assert project.json("metrics/data.json")["pairs"] == 130
     # Without the cache what was fetched once is not fetched again.
     hub.asked.clear()
-    project.append("blogtune/hub.py", "\n# a comment\n")
-    assert "fetch@data" in project.repro("prepare")
+    project.append("blogtune/fetching/hub.py", "\n# a comment\n")
+    assert "fetch" in project.repro("prepare")
     assert not [path for path in hub.asked if "/resolve/" in path]
 
     # What the token opened is there; the token is nowhere.
@@ -115,11 +115,11 @@ def test_data_of_the_hub_are_fetched_and_rerun_what_follows_when_they_move(
 
 @pytest.mark.slow
 def test_data_of_one_s_own_are_read_where_they_lie(project: Project) -> None:
-    assert project.repro("fetch@data", "prepare") == {"fetch@data", "prepare"}
+    assert project.repro("prepare") == {"fetch", "prepare"}
     assert json.loads((project.root / "data/fetched/source.json").read_text()) == {"source": None}
     file = project.root / "data/raw/lora.jsonl"
     file.write_bytes(file.read_bytes().replace(b"adapter", b"Adapter", 1))
-    assert project.repro("fetch@data", "prepare") == {"prepare"}
+    assert project.repro("prepare") == {"prepare"}
 
 
 @pytest.mark.slow

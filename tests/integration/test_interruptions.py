@@ -152,10 +152,13 @@ def test_a_training_whose_ground_moved_keeps_its_checkpoints(project: Project) -
     process = project.start(*project.stage("train"))
     checkpoints = project.root / "checkpoints"
     wait_for(lambda: next(checkpoints.glob("*/0000002"), None))
-    project.append("blogtune/progress.py", "\n# moved\n")
+    project.append("blogtune/common/progress.py", "\n# moved\n")
     status, lines = ended(process)
     assert status == 1
-    assert lines[-1] == "error: blogtune/progress.py: changed while this stage ran; run it again"
+    assert (
+        lines[-1]
+        == "error: blogtune/common/progress.py: changed while this stage ran; run it again"
+    )
     again = project.run(*project.stage("train"))
     assert "going on from iteration 6" in again.stderr
     assert list(checkpoints.iterdir()) == []

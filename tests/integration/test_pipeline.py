@@ -15,10 +15,8 @@ MODELS = ("base", "finetuned", "fused")
 BASELINES = ("echo", "base_cut", "random_training_answer", "nearest_training_answer")
 FIGURES = ("mean", "median", "sd", "good", "poor", "coverage", "beyond_question", "empty", "cut")
 STAGES = {
-    *(f"fetch@{name}" for name in ("base", "judge", "second", "data")),
-    *("prepare", "train", "fuse", "baselines", "check_judge", "compare"),
+    *("fetch", "prepare", "train", "fuse", "baselines", "judge", "check_judge", "compare"),
     *(f"answer@{name}" for name in MODELS),
-    *(f"judge@{name}" for name in (*MODELS, "baselines")),
 }
 
 
@@ -95,7 +93,7 @@ def test_a_second_run_runs_nothing(project: Project) -> None:
 
 
 def test_importing_the_package_dirties_no_stage(project: Project) -> None:
-    project.run("python", "-c", "import blogtune.settings, stages.train, stages.compare")
+    project.run("python", "-c", "import blogtune.project.settings, stages.train, stages.compare")
     assert list(project.root.rglob("blogtune/**/__pycache__/*.pyc"))
     assert project.is_clean()
 

@@ -76,7 +76,7 @@ MISTAKES = [
         id="unreadable model",
     ),
     pytest.param(
-        "judge base",
+        "judge",
         lambda project: project.append("data/answers/base.jsonl", "half a li"),
         "data/answers/base.jsonl:13: ",
         id="half a record",
@@ -133,8 +133,8 @@ def test_a_full_disk_is_told_in_one_line_and_spoils_nothing(project: Project, wr
     before = sorted(path.name for path in (project.root / "models").iterdir())
     program = f"""
 from pathlib import Path
-from blogtune.files import atomic_folder
-from stages.command import readable_errors
+from blogtune.common.files import atomic_folder
+from blogtune.common.command import readable_errors
 import mlx.core as mx
 with readable_errors():
     {write}

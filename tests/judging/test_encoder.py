@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.judging.encoder import Encoder
 
 # The values that the model's card publishes.

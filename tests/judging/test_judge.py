@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.params import read_params
+from blogtune.common.records import Answer, Judgement, Second
 from blogtune.judging.embedding import EmbeddingJudge
 from blogtune.judging.judge import check_coverage, judge_answers, open_judge
 from blogtune.judging.params import JudgeParams
 from blogtune.judging.protocol import Item, Judge, Verdict
-from blogtune.params import read_params
-from blogtune.records import Answer, Judgement, Second
 from tests.judging.test_encoder import minilm
 
 ROOT = Path(__file__).parents[2]

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.sources import JudgeModelParams
+from blogtune.fetching.fetch import fetch
 from blogtune.judging.cache import CachedJudge, digest
 from blogtune.judging.judge import identity, open_judge
 from blogtune.judging.mlx import REPLY, MlxJudge
 from blogtune.judging.prompt import DIGITS, messages
 from blogtune.judging.protocol import Item, Verdict
 from blogtune.models.head import put_row_head
-from blogtune.models.params import JudgeModelParams
-from blogtune.models.sources import fetch
 from blogtune.runtime.device import on_cpu
 from tests import tiny
 from tests.judging.server import judge_params

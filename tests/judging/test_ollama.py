@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.judging import ollama as judging
 from blogtune.judging.judge import check_coverage, judge_answers
 from blogtune.judging.ollama import open_ollama_judge
@@ -374,7 +374,7 @@ def test_a_missing_model_is_pulled_where_that_is_allowed(server: Server) -> None
 STALLED = """
 import sys
 from blogtune.judging.ollama import open_ollama_judge
-from stages.command import readable_errors
+from blogtune.common.command import readable_errors
 from tests.judging.server import judge_params
 from tests.judging.test_ollama import items
 with readable_errors():

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.params import read_params
 from blogtune.judging.params import JudgeParams, OneJudge
-from blogtune.params import read_params
-from blogtune.settings import set_value
+from blogtune.project.settings import set_value
 from tests.judging.server import judge_params
 
 ROOT = Path(__file__).parents[2]

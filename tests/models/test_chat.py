@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 from mlx_lm.utils import load_tokenizer
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import load_model
 from tests import tiny

@@ -8,7 +8,7 @@ import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.models.loading import is_quantized, load_model, storage_dtype
 from tests import tiny
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from blogtune.exporting.weights import write_weights
-from blogtune.settings import set_value
+from blogtune.project.settings import set_value
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "someone/blog"
@@ -89,7 +89,7 @@ def publish(
     root: Path, *options: str, address: str = "http://127.0.0.1:9", token: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The command, with its output; it must not end in a traceback."""
-    command = (sys.executable, "-m", "stages.publish", *options)
+    command = (sys.executable, "-m", "commands.publish", *options)
     done = run(root, *command, address=address, token=token, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     return done

@@ -12,11 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from blogtune.comparing.tables import markdown_parts, plain
-from blogtune.judging.table import markdown_judge_parts
+from blogtune.project.comparison_table import markdown_parts, plain
+from blogtune.project.judge_table import markdown_judge_parts
+from blogtune.project.settings import read_settings
 from blogtune.publishing.card import escaped, model_card
 from blogtune.publishing.facts import Facts, read_facts
-from blogtune.settings import read_settings
 
 HOSTILE = "a|b</td><script>x()</script> **bold** [l](https://e.example) ![i](u) `c` &lt; $x$\n# h"
 READER = MarkdownIt("gfm-like", {"linkify": False})

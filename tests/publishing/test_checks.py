@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.project.settings import read_settings, set_value
 from blogtune.publishing.bundle import read_entries
 from blogtune.publishing.checks import obstacles, of_the_run
 from blogtune.publishing.facts import Facts, read_facts
 from blogtune.publishing.receipt import Receipt, read_receipt
-from blogtune.settings import read_settings, set_value
 from tests.publishing import project as projects
 from tests.publishing.project import commit, publish, run
 

@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import _http
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.publishing import upload
 from blogtune.publishing.bundle import Entry, made_entry
 from blogtune.publishing.receipt import Receipt

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from blogtune.settings import set_value
+from blogtune.project.settings import set_value
 from tests.publishing.hub import TOKEN, Fault, Hub
 from tests.publishing.project import REPOSITORY, commit, export_gguf, publish, run
 

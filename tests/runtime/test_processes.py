@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.cpu.cores import usable_cores
 from blogtune.runtime import device
-from blogtune.runtime.cores import usable_cores
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import how_many, together
 
@@ -20,7 +20,7 @@ PROGRAM = """
 import os, sys, time
 from pathlib import Path
 import mlx.core as mx
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import together, total
 

@@ -15,9 +15,9 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.records import Pair
 from blogtune.models.loading import load_model
-from blogtune.records import Pair
 from blogtune.training import checkpoints, loop
 from blogtune.training.checkpoints import Checkpoints, State, fingerprint, open_checkpoints, others
 from blogtune.training.engine import Engine

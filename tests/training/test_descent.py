@@ -8,7 +8,7 @@ import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from blogtune.runtime import host
+from blogtune.cpu import patches
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Example, make_batch
 from tests import tiny
@@ -39,7 +39,7 @@ def test_loss_and_gradients_are_those_of_a_plain_trace(
 
 
 def test_what_is_dropped_is_what_one_trace_drops() -> None:
-    host.use()
+    patches.use()
     made = engine(tiny.network(), dropout=0.5)
 
     def computed(*, one_trace: bool) -> dict[str, mx.array]:
@@ -58,13 +58,13 @@ def test_what_is_dropped_is_what_one_trace_drops() -> None:
 def test_a_recomputed_block_drops_again_what_it_dropped_and_others_other_things(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    host.use()
+    patches.use()
     network = tiny.network()
     made = engine(network, dropout=0.5, layers=2, targets=["o_proj"], gradient_checkpointing=True)
     seen = list[bytes]()
 
     def dropout(layer: Any, x: mx.array) -> mx.array:
-        out = host.dropout(layer, x)
+        out = patches.dropout(layer, x)
         seen.append(np.asarray(out == 0).tobytes())
         return out
 
@@ -105,7 +105,7 @@ def peak(made: Engine) -> int:
 
 @tiny.A_CPUS_WAY
 def test_a_step_takes_half_the_memory_and_recomputed_a_third() -> None:
-    host.use()
+    patches.use()
     less, least, most = (
         Engine(tiny.network(), tiny.train_params(layers=4, **changes), tiny.ALONE)
         for changes in ({}, {"gradient_checkpointing": True}, {})

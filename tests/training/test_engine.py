@@ -9,7 +9,7 @@ import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from blogtune.runtime import host
+from blogtune.cpu import patches
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, Example, make_batch
 from tests import tiny
@@ -136,7 +136,7 @@ def test_what_was_remembered_is_restored_to_the_bit() -> None:
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=["float32", "bfloat16"])
 def test_twenty_steps_are_those_of_a_plain_loop(dtype: mx.Dtype) -> None:
-    host.use()
+    patches.use()
     network, plain = tiny.network(), tiny.network()
     for each in (network, plain):
         each.set_dtype(dtype)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import load_model
 from blogtune.training.examples import (

@@ -11,10 +11,10 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
+from blogtune.common.records import Pair
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
-from blogtune.records import Pair
 from blogtune.training import loop
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, make_batch, make_examples

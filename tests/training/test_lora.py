@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.utils import load
 
-from blogtune.errors import UserError
+from blogtune.common.errors import UserError
 from blogtune.training.lora import apply_lora, expected_parameters, save_adapter, target_keys
 from blogtune.training.params import LoraParams
 from tests import tiny

@@ -10,8 +10,8 @@ import psutil
 import pytest
 from mlx.utils import tree_flatten
 
-from blogtune.errors import UserError
-from blogtune.runtime import host
+from blogtune.common.errors import UserError
+from blogtune.cpu import patches
 from blogtune.training import plan
 from blogtune.training.engine import Engine
 from blogtune.training.examples import Example
@@ -95,7 +95,7 @@ def test_a_trunk_that_does_not_fit_is_refused(
 def test_a_batch_that_does_not_fit_is_refused_with_what_to_lower(
     tmp_path: Path, free: Any, *, recompute: bool
 ) -> None:
-    host.use()
+    patches.use()
     free(memory=100_000)
     with pytest.raises(UserError) as caught:
         used(tmp_path, trunk_cache="off", layers=4, gradient_checkpointing=recompute)

@@ -18,7 +18,7 @@ import mlx.core as mx
 from blogtune.answering.generate import answer_questions
 from blogtune.answering.params import AnswerParams
 from blogtune.models.loading import load_model
-from blogtune.records import write_records
+from blogtune.common.records import write_records
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.processes import together
 from blogtune.training.loop import train

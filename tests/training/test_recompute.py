@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from blogtune.runtime import host
+from blogtune.cpu import patches
 from blogtune.training.blocks import list_of_blocks
 from blogtune.training.examples import Example, make_batch
 from blogtune.training.recompute import Recomputed, drawn, random_numbers
@@ -19,7 +19,7 @@ from tests.training.architectures import engine
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=["float32", "bfloat16"])
 def test_a_recomputed_block_drops_again_what_it_dropped(dtype: mx.Dtype) -> None:
-    host.use()
+    patches.use()
     network = tiny.network()
     engine(network, dropout=0.5)
     network.set_dtype(dtype)
@@ -78,7 +78,7 @@ def test_one_trace_on_a_gpu_recomputes_its_adapted_blocks(monkeypatch: pytest.Mo
 
 
 def test_two_recomputed_blocks_drop_other_things() -> None:
-    host.use()
+    patches.use()
     network = tiny.network()
     engine(network, dropout=0.5)
     network.train()

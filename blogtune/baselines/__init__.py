@@ -1,0 +1,1 @@
+"""Answers that no training made, to be judged like a model's."""

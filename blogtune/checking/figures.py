@@ -1,0 +1,92 @@
+"""What the judge's test found, as it stands in metrics/judge.json.
+
+{"fit": true, "reasons": "", "blind": "echo, negation, numbers", "untested": "",
+ "method": "cosine", "right": "paraphrase", "questions": 100, "posts": 70, "paraphrases": 70,
+ "unmatched_paraphrases": 0, "probes": 1088, "unscored": 0.0, "retest_agreement": 1.0,
+ "auc": 0.92, "auc_against": {"same_post": 0.94, "other_post": 1.0, ...},
+ "similarity": {"paraphrase": {"n": 70, "mean": 0.68, "low": 0.66, "high": 0.71}, ...},
+ "drop": {"half": {"n": 100, "mean": 0.14, ...}, ...}, "gain": {"instruction": {...}}}
+"""
+
+from typing import Any, Literal, get_args
+
+from blogtune.common.records import Record
+
+Right = Literal["paraphrase", "reordered"]
+Wrong = Literal["same_post", "other_post", "refusal", "echo"]
+Spoiled = Literal["half", "negation", "numbers"]
+Kind = Right | Wrong | Spoiled | Literal["identity", "padding", "instruction"]
+RIGHT: tuple[Right, ...] = get_args(Right)
+WRONG: tuple[Wrong, ...] = get_args(Wrong)
+SPOILED: tuple[Spoiled, ...] = get_args(Spoiled)
+# With fewer the verdict says how many there were.
+ENOUGH_PARAPHRASES = 20
+
+
+class Mean(Record):
+    """A mean over `n` probes, without an interval where the posts are too few for one."""
+
+    n: int
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Figures(Record):
+    """How the judge scored answers of known worth. A figure that nothing was there for is None.
+
+    `right` is the kind of right answer that the areas under the curve rest on, `drop` is identity
+    minus the kind, `gain` the instruction minus the same answer without it, paired by question.
+    `unscored_reason` is the most frequent one.
+    """
+
+    method: str
+    right: Right
+    questions: int
+    posts: int
+    paraphrases: int
+    unmatched_paraphrases: int
+    probes: int
+    unscored: float
+    unscored_reason: str | None = None
+    retest_agreement: float | None = None
+    auc: float | None = None
+    auc_against: dict[Wrong, float]
+    similarity: dict[Kind, Mean]
+    drop: dict[Spoiled, Mean]
+    gain: dict[Literal["instruction"], Mean]
+
+
+class Fitness(Figures):
+    """Is the judge fit to decide, and if not, why; to which kinds of wrong answer is it blind?
+
+    `untested` are the kinds that this data gave no probes of. Each text is empty where there is
+    nothing to say.
+    """
+
+    fit: bool
+    reasons: str
+    blind: str
+    untested: str
+
+    def metrics(self) -> dict[str, Any]:
+        """All of it, what was found first, but what has no value: DVC drops that in silence."""
+        values = self.model_dump(exclude_none=True)
+        found = {key: values[key] for key in ("fit", "reasons", "blind", "untested")}
+        return found | values
+
+    def said(self) -> str:
+        """What the verdict says of it, such as "judge passed its test; blind to: numbers"."""
+        if not self.fit:
+            return f"the judge failed its test ({self.reasons})"
+        parts = [f"judge passed {self._test()}"]
+        parts += [f"blind to: {self.blind}"] if self.blind else []
+        parts += [f"not tested with: {self.untested}"] if self.untested else []
+        return "; ".join(parts)
+
+    def _test(self) -> str:
+        if self.right == "reordered":
+            return "an easy test, there were no paraphrases"
+        if self.paraphrases < ENOUGH_PARAPHRASES:
+            return f"its test with {self.paraphrases} paraphrases only"
+        return "its test"

@@ -1,0 +1,6 @@
+"""What all parts share: errors, files, parameters, records, progress, the frame of a command."""
+
+from blogtune.common import blas
+
+# Before anything imports mlx.core: a symbol is bound to the library that came first.
+blas.preload()

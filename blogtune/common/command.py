@@ -1,0 +1,143 @@
+"""What every stage's command line shares: errors in one line, one stage at a time, nothing moved.
+
+@click.command()
+@stage
+def main(run: Run) -> None: ...
+"""
+
+import errno
+import fcntl
+import functools
+import inspect
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from blogtune.common import params as parameters
+from blogtune.common.errors import UserError
+from blogtune.common.files import sha256
+from blogtune.common.params import Section
+
+S = TypeVar("S", bound=Section)
+LOCK = Path(".dvc/tmp/stage.lock")
+SOURCES = ("blogtune", "stages")
+# Set for the processes of a host file: the file that the first leaves when all went well.
+DONE = "BLOGTUNE_DONE"
+
+
+class Run:
+    """One run of a stage: the sections it has read and the sources it started from."""
+
+    def __init__(self) -> None:
+        self.sections: dict[str, Section] = {}
+        self.sources = _sources()
+
+    def read(self, section: str, kind: type[S]) -> S:
+        """The validated section of params.yaml, remembered for `check_unmoved`."""
+        values = parameters.read_params(section, kind)
+        self.sections[section] = values
+        return values
+
+    def check_unmoved(self) -> None:
+        """Raise UserError if parameters or sources changed: DVC would record the new ones."""
+        for section, values in self.sections.items():
+            if parameters.read_params(section, type(values)) != values:
+                raise UserError(
+                    f"params.yaml: {section} changed while this stage ran; run it again"
+                )
+        now = _sources()
+        for path in _loaded():
+            if self.sources.get(path) != now.get(path):
+                raise UserError(f"{path}: changed while this stage ran; run it again")
+
+
+def stage(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a stage's function its `Run` and the option --debug."""
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(function)
+    def command(*, debug: bool, **arguments: str) -> None:
+        # Of several processes (`together`, `mlx.launch`) one holds the lock for all.
+        done = os.environ.get(DONE)
+        one = os.environ.get("MLX_RANK", "0") == "0" and done is None
+        with readable_errors(debug=debug), _only_one(_name(function)) if one else nullcontext():
+            run = Run()
+            function(run, **arguments)
+            run.check_unmoved()
+            if done is not None and os.environ["MLX_RANK"] == "0":
+                Path(done).touch()
+
+    return command
+
+
+def _name(function: Callable[..., None]) -> str:
+    """Such as "answer base": under `python -m` every stage's module is called __main__."""
+    return " ".join([Path(inspect.getfile(function)).stem, *sys.argv[1:]])
+
+
+@contextmanager
+def readable_errors(*, debug: bool = False) -> Generator[None]:
+    """Print a user's mistake as one line and exit with status 1; Ctrl-C with 130."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        click.secho(f"error: {_line(error)}", fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("stopped; what was finished is kept, `dvc repro` goes on from there", err=True)
+        sys.exit(130)
+
+
+def _line(error: UserError | OSError) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if error.errno == errno.ENOSPC:
+        return "no room left on the disk; free some, then `dvc repro` goes on from what is finished"
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _only_one(stage: str) -> Generator[None]:
+    """Hold this tree's lock: no second stage beside one that outlived its `dvc repro`."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise UserError(
+                f"another stage runs in this folder ({lock.read().strip()}); wait for it, or end it"
+            ) from error
+        lock.truncate(0)
+        lock.write(f"{stage}, process {os.getpid()}")
+        lock.flush()
+        yield
+
+
+def _loaded() -> list[Path]:
+    """The source files of this tree that have been imported, relative to it."""
+    here = Path.cwd().resolve()
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    paths = {Path(file).resolve() for file in files if file}
+    ours = (path.relative_to(here) for path in paths if path.is_relative_to(here))
+    return sorted(path for path in ours if path.parts[0] in SOURCES)
+
+
+def _sources() -> dict[Path, str]:
+    files = (file for folder in SOURCES for file in Path(folder).rglob("*.py"))
+    return {file: sha256(file) for file in files}

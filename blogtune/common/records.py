@@ -1,0 +1,129 @@
+"""What flows between the stages: one JSON object a line, validated on the way in.
+
+A question/answer pair as `prepare` writes it:
+
+    {"id": "5f0c3a9b2d417e68", "post": "https://blog.example/rank", "question": "What is ...?",
+     "answer": "The rank is ..."}
+
+An answer as `answer` and `baselines` write it:
+
+    {"id": "5f0c3a9b2d417e68", "post": "https://blog.example/rank", "question": "What is ...?",
+     "reference": "The rank is ...", "model": "finetuned", "answer": "Rank ...", "stop": "end",
+     "tokens": 48}
+
+A judgement as `judge` writes it:
+
+    {"answer": {...}, "method": "cosine", "similarity": 0.71, "beyond_question": 0.42,
+     "elsewhere": 0.18, "truncated": false, "reason": null,
+     "second": {"method": "likert logprobs", "similarity": 0.64, "reason": null}}
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blogtune.common.errors import UserError
+from blogtune.common.files import atomic_text
+
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
+Cosine = Annotated[float, Field(ge=-1.0, le=1.0)]
+
+
+class Record(BaseModel):
+    """Base of every record: immutable, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Pair(Record):
+    """A question with its reference answer. `post` is None where it belongs to no other pair."""
+
+    id: str
+    post: str | None
+    question: str
+    answer: str
+
+
+class NearDuplicate(Record):
+    """A test pair and a train pair that resemble each other, by their ids."""
+
+    test: str
+    train: str
+    similarity: Score
+
+
+class Answer(Record):
+    """One model's answer to one test question.
+
+    `stop` tells why it ended: at the end token, at the token limit, or because it was not
+    generated (a baseline). `tokens` counts what was generated, without the end token.
+    """
+
+    id: str
+    post: str | None
+    question: str
+    reference: str
+    model: str
+    answer: str
+    stop: Literal["end", "length", "none"]
+    tokens: int
+
+
+class Second(Record):
+    """What a second judge said of the same answer and its own reference."""
+
+    method: str
+    similarity: Score | None
+    reason: str | None
+
+
+class Judgement(Record):
+    """What the judge said of an answer; without a score `similarity` is None, with `reason`.
+
+    `beyond_question` is the similarity beyond the question (embedding judges only), `elsewhere`
+    the mean similarity to references of other posts. `truncated`: the judge did not read it all.
+    `second` is None where there is no second judge.
+    """
+
+    answer: Answer
+    method: str
+    similarity: Score | None
+    beyond_question: Cosine | None
+    elsewhere: Score | None
+    truncated: bool
+    reason: str | None
+    second: Second | None = None
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_records(path: Path, kind: type[R]) -> Iterator[R]:
+    """Yield the records of a JSONL file. Raises UserError that names file, line and field."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                yield _parse(line, kind, f"{path}:{number}")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not found; run `dvc repro`") from error
+
+
+def write_records(path: Path, records: Iterable[Record]) -> int:
+    """Write the records as JSONL, whole or not at all; return how many there were."""
+    count = 0
+    with atomic_text(path) as file:
+        for record in records:
+            file.write(record.model_dump_json() + "\n")
+            count += 1
+    return count
+
+
+def _parse(line: bytes, kind: type[R], where: str) -> R:
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"])) or "line"
+        raise UserError(f"{where}: {field}: {problem['msg']}") from error

@@ -1,0 +1,1 @@
+"""Brings models and data sets here, from packages, paths and the hub, proven."""

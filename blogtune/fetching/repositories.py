@@ -1,0 +1,76 @@
+"""Which files of a hub's repository are needed: a model's weights once, a data set's tables."""
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+from blogtune.common.errors import UserError
+from blogtune.common.sources import DatasetParams, ModelParams
+from blogtune.fetching.hub import HubFile, Repository, look_up
+
+# Weights come under the names that mlx-lm and transformers load; others are the same weights again
+# (consolidated.safetensors, model.fp16.safetensors).
+SINGLE, SHARD = "model.safetensors", "model*-of-*.safetensors"
+BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.txt", "tokenizer.model", "1_Pooling/config.json")
+# What is written here and must not come from elsewhere.
+GENERATED = ("conversion_report.json", "source.json")
+# The kinds that `blogtune.data.sources` reads.
+DATA = (".jsonl", ".csv", ".parquet")
+
+
+def of_model(params: ModelParams) -> Repository:
+    """What the hub tells of a pinned model. Raises UserError."""
+    return look_up(params.name, "model", _pinned(params.name, params.revision))
+
+
+def of_data(params: DatasetParams) -> Repository:
+    """What the hub tells of a pinned data set. Raises UserError."""
+    return look_up(params.name, "dataset", _pinned(params.name, params.revision))
+
+
+def model_files(repository: Repository) -> list[HubFile]:
+    """The files that a model is loaded from; raise UserError where there are no safetensors."""
+    names = weights_and_beside(file.path for file in repository.files)
+    weights = any(name.endswith(".safetensors") for name in names)
+    if not weights or "config.json" not in names:
+        raise UserError(f"{repository.source}: no safetensors weights with a config.json there")
+    return [file for file in repository.files if file.path in names]
+
+
+def weights_and_beside(paths: Iterable[str]) -> set[str]:
+    """Of a model's files, by their paths in its folder, those that it is loaded from."""
+    names = {path for path in paths if _is_model_file(path)}
+    if SINGLE in names:
+        # As transformers does where both are there.
+        names -= {name for name in names if name.endswith(".safetensors")} - {SINGLE}
+    return names
+
+
+def data_files(repository: Repository) -> list[HubFile]:
+    """The files that `prepare` can read; raise UserError where there is none."""
+    files = [file for file in repository.files if _is_data_file(PurePosixPath(file.path))]
+    if not files:
+        raise UserError(
+            f"{repository.source}: no {' or '.join(DATA)} file there; convert what there is, and "
+            "set data.path to that"
+        )
+    return files
+
+
+def _is_model_file(path: str) -> bool:
+    if "/" in path:  # other formats, and the original's copy
+        return path in BESIDE_WEIGHTS
+    patterns = (SINGLE, SHARD, *BESIDE_WEIGHTS)
+    return path not in GENERATED and any(fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def _is_data_file(path: PurePosixPath) -> bool:
+    # No part may lead elsewhere, and hidden files are not read.
+    inside = not path.is_absolute() and not any(part.startswith(".") for part in path.parts)
+    return inside and path.suffix.lower() in DATA
+
+
+def _pinned(name: str, revision: str | None) -> str:
+    if revision is None:
+        raise UserError(f"hub:{name}: its revision is not pinned; run `make pin`")
+    return revision

@@ -1,0 +1,1 @@
+"""The repository as a whole: its settings, this machine, the tables that people read."""

@@ -1,0 +1,164 @@
+"""params.yaml as a whole: is it valid, can it run here, and how a profile is laid over it.
+
+No stage imports this: a stage reads its own section, and only that reruns it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from blogtune.answering.params import AnswerParams
+from blogtune.baselines.params import BaselineParams
+from blogtune.common.errors import UserError
+from blogtune.common.files import atomic_text
+from blogtune.common.params import PARAMS_FILE, Section, read_params
+from blogtune.common.sources import DatasetParams, ModelParams
+from blogtune.comparing.params import CompareParams
+from blogtune.data.params import DataParams
+from blogtune.exporting.params import ExportParams
+from blogtune.fusing.params import FuseParams
+from blogtune.judging.params import JudgeParams, OneJudge
+from blogtune.publishing.params import PublishParams
+from blogtune.runtime.params import RuntimeParams
+from blogtune.training.params import TrainParams
+
+PROFILES = Path("profiles")
+# Sources that may change behind their name.
+PINNED = ("hub", "ollama")
+
+
+class Settings(Section):
+    """All sections together."""
+
+    model: ModelParams
+    runtime: RuntimeParams
+    data: DataParams
+    train: TrainParams
+    fuse: FuseParams
+    answer: AnswerParams
+    baselines: BaselineParams
+    judge: JudgeParams
+    compare: CompareParams
+    export: ExportParams
+    publish: PublishParams
+
+    def models(self) -> dict[str, ModelParams]:
+        """Every model that these settings name, by its key."""
+        models = {"model": self.model, "judge.model": self.judge.model}
+        if self.judge.second:
+            models["judge.second.model"] = self.judge.second.model
+        return models
+
+    def sources(self) -> dict[str, ModelParams | DatasetParams]:
+        """Every source that these settings name, models and the data set, by its key."""
+        data = {"data.fetch": self.data.fetch} if self.data.fetch.source else {}
+        return {**self.models(), **data}
+
+    def judges(self) -> dict[str, OneJudge]:
+        """Every judge, by its key."""
+        second = {"judge.second": self.judge.second} if self.judge.second else {}
+        return {"judge": self.judge, **second}
+
+
+def read_settings(path: Path = PARAMS_FILE) -> Settings:
+    """Read and validate every section. Raises UserError for the first problem."""
+    return read_params("", Settings, path)
+
+
+def obstacles(settings: Settings) -> list[str]:
+    """What of these settings cannot run, each with its remedy; empty when all can."""
+    found: list[str] = []
+    for name, each in settings.sources().items():
+        if each.scheme in PINNED and each.revision is None:
+            found.append(f"{name}.revision: {each.source} is not pinned; run `make pin`")
+    if settings.data.fetch.source is None and not Path(settings.data.path).exists():
+        found.append(f"data.path: {settings.data.path} is not there; put the data there")
+    paraphrases = settings.judge.check.paraphrases
+    if not Path(paraphrases).exists():
+        found.append(
+            f"judge.check.paraphrases: {paraphrases} is not there; an empty file stands for none"
+        )
+    return found
+
+
+def profile_file(name: str) -> Path:
+    """The file of a profile, there or not. Raises UserError for none, or a path as ../params."""
+    if not name:
+        raise UserError(f"make use PROFILE=<name>: there are {_names(PROFILES)}")
+    if Path(name).name != name:
+        raise UserError(f"PROFILE={name}: not a name but a path; name a file in {PROFILES}/")
+    return PROFILES / f"{name}.yaml"
+
+
+def _names(folder: Path) -> str:
+    return ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+
+
+def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
+    """Lay a profile's keys over params.yaml, comments kept; return "key: old -> new" lines.
+
+    Raises UserError for a profile that does not exist, holds a key that params.yaml lacks, or makes
+    it invalid, which then stays as it was.
+    """
+    if not profile.exists():
+        raise UserError(f"{profile}: no such profile; there are {_names(profile.parent)}")
+    yaml = _round_trip()
+    values = yaml.load(path)
+    changes = _overlay(values, yaml.load(profile), "", profile)
+    before = path.read_text(encoding="utf-8")
+    _write(values, path)
+    try:
+        read_settings(path)
+    except UserError as error:
+        with atomic_text(path) as file:
+            file.write(before)
+        raise UserError(f"{profile}: with it {error}; nothing was changed") from error
+    return changes
+
+
+def set_value(key: str, value: Any, path: Path = PARAMS_FILE) -> None:
+    """Set one dotted key in params.yaml, comments kept."""
+    values = _round_trip().load(path)
+    *sections, last = key.split(".")
+    inner = values
+    for name in sections:
+        inner = inner[name]
+    inner[last] = value
+    _write(values, path)
+
+
+def _write(values: Any, path: Path) -> None:
+    """Write what a round trip read, atomically."""
+    with atomic_text(path) as file:
+        _round_trip().dump(values, file)
+
+
+def _overlay(values: Any, overlay: Any, where: str, profile: Path) -> list[str]:
+    changes: list[str] = []
+    for key, new in overlay.items():
+        name = f"{where}{key}"
+        if key not in values:
+            raise UserError(f"{profile}: {name}: unknown key")
+        if isinstance(new, dict) and isinstance(values[key], dict):
+            changes += _overlay(values[key], new, f"{name}.", profile)
+        elif values[key] != new:
+            changes.append(f"{name}: {_text(values[key])} -> {_text(new)}")
+            values[key] = new
+    return changes
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _round_trip() -> YAML:
+    yaml = YAML()
+    yaml.width = 200
+    yaml.representer.add_representer(type(None), _represent_null)
+    return yaml
+
+
+def _represent_null(representer: Any, _: None) -> Any:
+    """Write "null" where ruamel would write nothing."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")

@@ -1,0 +1,1 @@
+"""Intervals and differences of questions that are clustered by post."""

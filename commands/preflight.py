@@ -1,0 +1,30 @@
+"""Before any work: is params.yaml valid, can all of it run, and what will be fetched?"""
+
+import click
+
+from blogtune.common.command import readable_errors
+from blogtune.common.errors import UserError
+from blogtune.project.doctor import ollama
+from blogtune.project.needs import needs_of
+from blogtune.project.settings import obstacles, read_settings
+
+
+@click.command()
+def main() -> None:
+    """Check params.yaml as a whole, and the disk before a download; called by `make repro`."""
+    with readable_errors():
+        settings = read_settings()
+        found = obstacles(settings)
+        if found:
+            raise UserError("\nerror: ".join(found))
+        needs = needs_of(settings)
+        if needs.downloads:
+            click.echo("\n".join(needs.lines()))
+            for finding in ollama(settings):
+                remedy = f"; {finding.remedy}" if finding.remedy else ""
+                click.echo(f"judge: {finding.value}{remedy}")
+            needs.check_disk()
+
+
+if __name__ == "__main__":
+    main()

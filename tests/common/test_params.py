@@ -1,0 +1,290 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from blogtune.common.errors import UserError
+from blogtune.common.params import COMPARE, read_params
+from blogtune.project.settings import Settings, read_settings, set_value
+from blogtune.training.params import TrainParams
+
+ROOT = Path(__file__).parents[2]
+GOOD = """\
+train:
+  seed: 7
+  iterations: 300
+  batch_pairs: 8
+  accumulate_batches: 1
+  max_sequence_tokens: 512
+  evaluate_every: 50
+  validation_pairs: 64
+  patience: null
+  save_every: 100
+  keep_checkpoints: 2
+  optimizer: adam
+  weight_decay: 0.0
+  learning_rate: 1e-3
+  schedule: cosine
+  warmup_iterations: 20
+  clip_norm: null
+  gradient_checkpointing: false
+  trunk_cache: auto
+  lora:
+    kind: lora
+    layers: 8
+    targets: qkv
+    rank: 8
+    scale: 5.0
+    dropout: 0.05
+"""
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def committed_with(folder: Path, key: str, value: object) -> Path:
+    """The committed params.yaml with another value."""
+    path = Path(shutil.copy(ROOT / "params.yaml", folder))
+    set_value(key, value, path)
+    return path
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("written", ["1e-5", "1.0e-5", "0.00001", "1E-5"])
+def test_a_number_in_scientific_notation_is_a_number(params: Path, written: str) -> None:
+    replace(params, "1e-3", written)
+    assert read_params("train", TrainParams, params).learning_rate == 1e-5
+
+
+def test_a_whole_number_may_stand_for_a_float(params: Path) -> None:
+    replace(params, "scale: 5.0", "scale: 5")
+    assert read_params("train", TrainParams, params).lora.scale == 5.0
+
+
+def test_a_section_cannot_be_changed_after_reading(params: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        read_params("train", TrainParams, params).seed = 8  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param(
+            "rank: 8",
+            "rnak: 8\n    rank: 8",
+            "train.lora.rnak: unknown key; did you mean rank?",
+            id="misspelt key in an inner section",
+        ),
+        pytest.param(
+            "seed: 7",
+            "sed: 7\n  seed: 7",
+            "train.sed: unknown key; did you mean seed?",
+            id="misspelt key",
+        ),
+        pytest.param(
+            "seed: 7",
+            "sed: 7",
+            "train.sed: unknown key; did you mean seed? (and 1 more)",
+            id="misspelt key, so that the right one is missing",
+        ),
+        pytest.param(
+            "seed: 7",
+            "seed: 7\n  width: 3",
+            "train.width: unknown key; remove it",
+            id="key like no other",
+        ),
+        pytest.param("  seed: 7\n", "", f"train.seed: missing; {COMPARE}", id="missing key"),
+        pytest.param(
+            "  seed: 7\n  iterations: 300\n",
+            "",
+            f"train.seed: missing; {COMPARE} (and 1 more)",
+            id="two missing keys",
+        ),
+        pytest.param(
+            "rank: 8",
+            "rank: eight",
+            "train.lora.rank: Input should be a valid integer, got 'eight'",
+            id="text for a number",
+        ),
+        pytest.param(
+            "rank: 8",
+            "rank: '8'",
+            "train.lora.rank: Input should be a valid integer, got '8'",
+            id="quoted number",
+        ),
+        pytest.param(
+            "rank: 8",
+            "rank: 8.5",
+            "train.lora.rank: Input should be a valid integer, got 8.5",
+            id="fraction for a whole number",
+        ),
+        pytest.param(
+            "rank: 8",
+            "rank: true",
+            "train.lora.rank: Input should be a valid integer, got True",
+            id="truth for a number",
+        ),
+        pytest.param(
+            "rank: 8",
+            "rank:",
+            "train.lora.rank: Input should be a valid integer, got None",
+            id="nothing for a number",
+        ),
+        pytest.param(
+            "rank: 8",
+            "rank: 0",
+            "train.lora.rank: Input should be greater than or equal to 1, got 0",
+            id="too small",
+        ),
+        pytest.param(
+            "dropout: 0.05",
+            "dropout: 1.0",
+            "train.lora.dropout: Input should be less than 1, got 1.0",
+            id="too large",
+        ),
+        pytest.param(
+            "scale: 5.0",
+            "scale: .inf",
+            "train.lora.scale: Input should be a finite number, got inf",
+            id="infinite",
+        ),
+        pytest.param(
+            "clip_norm: null",
+            "clip_norm: .nan",
+            "train.clip_norm: Input should be a finite number, got nan",
+            id="no number",
+        ),
+        pytest.param(
+            "targets: qkv",
+            "targets: 5",
+            "train.lora.targets: Input should be 'qkv' or 'all', or a valid list, got 5",
+            id="none of two kinds",
+        ),
+        pytest.param(
+            "targets: qkv",
+            "targets: [q_proj, 5]",
+            "train.lora.targets.1: Input should be a valid string, got 5",
+            id="inside one of two kinds",
+        ),
+        pytest.param(
+            "schedule: cosine",
+            "schedule: linear",
+            "train.schedule: Input should be 'constant' or 'cosine', got 'linear'",
+            id="none of the choices",
+        ),
+        pytest.param(
+            "warmup_iterations: 20",
+            "warmup_iterations: 300",
+            "train: warmup_iterations must be below iterations",
+            id="keys at odds with each other",
+        ),
+        pytest.param(
+            "weight_decay: 0.0",
+            "weight_decay: 0.1",
+            "train: weight_decay is for optimizer: adamw; set it to 0.0",
+            id="a key that would have no effect",
+        ),
+    ],
+)
+def test_a_bad_value_is_explained_in_one_line(
+    params: Path, old: str, new: str, message: str
+) -> None:
+    replace(params, old, new)
+    with pytest.raises(UserError) as caught:
+        read_params("train", TrainParams, params)
+    assert str(caught.value) == f"{params}: {message}"
+
+
+@pytest.mark.parametrize("section", ["judge", "train.adapter", "train.seed.inner"])
+def test_a_missing_section_is_named(params: Path, section: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_params(section, TrainParams, params)
+    assert str(caught.value) == f"{params}: {section}: missing; {COMPARE}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"train: [1, 2", id="open bracket"),
+        pytest.param(b"train:\n\tseed: 7\n", id="tab"),
+        pytest.param(b"train: 1\ntrain: 2\n", id="key given twice"),
+        pytest.param(b"train: \xff\xfe\n", id="not UTF-8"),
+    ],
+)
+def test_a_file_that_is_not_yaml_is_refused_in_one_line(params: Path, content: bytes) -> None:
+    params.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_params("train", TrainParams, params)
+    message = str(caught.value)
+    assert message.startswith(f"{params}: not readable as YAML: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("content", ["7\n", "- train\n"], ids=["number", "list"])
+def test_a_file_without_sections_lacks_the_section(params: Path, content: str) -> None:
+    params.write_text(content)
+    with pytest.raises(UserError, match="train: missing"):
+        read_params("train", TrainParams, params)
+
+
+@pytest.mark.parametrize("content", ["", "# nothing\n"], ids=["empty", "comment"])
+def test_an_empty_file_is_called_so(params: Path, content: str) -> None:
+    params.write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_params("", Settings, params)
+    assert str(caught.value) == f"{params}: empty; {COMPARE}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        pytest.param(
+            "runtime.processes", 0, "Input should be greater than 0, or a valid string", id="union"
+        ),
+        pytest.param(
+            "runtime.processes",
+            "many",
+            r"Input should be a valid integer, or text like '^auto$|\.json$'",
+            id="pattern",
+        ),
+        pytest.param("train.lora", None, "Input should be a section with keys", id="section"),
+    ],
+)
+def test_the_keys_alone_lead_to_a_problem(
+    tmp_path: Path, key: str, value: object, told: str
+) -> None:
+    path = committed_with(tmp_path, key, value)
+    with pytest.raises(UserError) as caught:
+        read_settings(path)
+    assert str(caught.value) == f"{path}: {key}: {told}, got {value!r}"
+
+
+def test_a_column_that_is_none_is_named_without_pydantics_words(tmp_path: Path) -> None:
+    path = committed_with(tmp_path, "data.columns", {"questoin": "Frage"})
+    with pytest.raises(UserError) as caught:
+        read_settings(path)
+    told = str(caught.value)
+    assert told.startswith(f"{path}: data.columns.questoin: Input should be 'question', ")
+    assert told.endswith(" or 'title', got 'questoin'")
+
+
+def test_a_misspelt_key_of_a_section_that_may_be_null_is_guessed(tmp_path: Path) -> None:
+    path = committed_with(tmp_path, "judge.second", {"kimd": "mlx"})
+    with pytest.raises(UserError, match=r": judge\.second\.kimd: unknown key; did you mean kind\?"):
+        read_settings(path)
+
+
+def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    with pytest.raises(UserError) as caught:
+        read_params("train", TrainParams, path)
+    assert str(caught.value) == f"{path}: not found; run this from the repository's root"

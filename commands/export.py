@@ -11,7 +11,7 @@ from blogtune.common.records import Answer, Pair, read_records
 from blogtune.exporting.export import FUSED_ANSWERS, closing, export
 from blogtune.exporting.params import ExportParams
 from blogtune.judging.params import JudgeParams
-from blogtune.runtime.device import compute_dtype
+from blogtune.runtime.device import compute_dtype, fast_math
 from blogtune.runtime.params import RuntimeParams
 
 
@@ -25,7 +25,8 @@ def main(run: Run) -> None:
     dtype = compute_dtype(run.read("runtime", RuntimeParams))
     pairs = list(read_records(Path(f"data/processed/{answering.split}.jsonl"), Pair))
     fused = list(read_records(FUSED_ANSWERS, Answer))
-    metrics = export(pairs, fused, params, answering, judging, dtype)
+    with fast_math():
+        metrics = export(pairs, fused, params, answering, judging, dtype)
     write_json(Path("metrics/export.json"), metrics)
     click.echo(closing(metrics, params))
 

@@ -9,9 +9,9 @@ from blogtune.answering.params import AnswerParams
 from blogtune.answering.systems import SYSTEMS
 from blogtune.common.command import Run, stage
 from blogtune.common.records import Answer, Pair, read_records, write_records
-from blogtune.runtime.device import compute_dtype
+from blogtune.runtime.device import compute_dtype, fast_math
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import together
+from blogtune.runtime.processes import worker_group
 
 ANSWERS = Path("data/answers")
 
@@ -27,13 +27,14 @@ def main(run: Run, name: str) -> None:
     drafts = ANSWERS / f"{system.draft}.jsonl" if system.draft else None
     pairs = list(read_records(questions, Pair))
     inputs = [path for path in (questions, system.adapter, drafts) if path]
-    with together(runtime, system.weights, ["stages.answer", *sys.argv[1:]], inputs) as group:
+    with worker_group(runtime, system.weights, ["stages.answer", *sys.argv[1:]], inputs) as group:
         # Here, because it takes seconds: all processes do it at the same time.
         from blogtune.answering.generate import answer_questions
         from blogtune.models.loading import load_model
 
         model = load_model(system.weights, compute_dtype(runtime), system.adapter)
-        answers = answer_questions(model, name, pairs, params, group, _drafted(drafts))
+        with fast_math():
+            answers = answer_questions(model, name, pairs, params, group, _drafted(drafts))
         if group.rank() == 0:
             write_records(ANSWERS / f"{name}.jsonl", answers)
             cut = sum(answer.stop == "length" for answer in answers)

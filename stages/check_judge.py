@@ -12,6 +12,7 @@ from blogtune.common.records import Pair, read_records
 from blogtune.judging.cache import uncached
 from blogtune.judging.judge import open_judge
 from blogtune.judging.params import JudgeParams
+from blogtune.runtime.device import fast_math
 
 PROCESSED = Path("data/processed")
 SPLITS = ("train", "validation", "test")
@@ -26,7 +27,8 @@ def main(run: Run) -> None:
     pairs = [pair for file in files for pair in read_records(file, Pair)]
     paraphrases = list(read_records(Path(params.check.paraphrases), Paraphrase))
     judge = open_judge(params, Path("models/judge"))
-    fitness = measure_fitness(judge, uncached(judge), pairs, paraphrases, params.check)
+    with fast_math():
+        fitness = measure_fitness(judge, uncached(judge), pairs, paraphrases, params.check)
     write_json(Path("metrics/judge.json"), fitness.metrics())
     click.echo(f"{fitness.method}: {fitness.said()}")
 

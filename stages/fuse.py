@@ -10,6 +10,7 @@ from blogtune.common.records import Pair, read_records
 from blogtune.fusing.fuse import fuse
 from blogtune.fusing.params import FuseParams
 from blogtune.fusing.parity import compare, expected, load
+from blogtune.runtime.device import fast_math
 
 BASE, ADAPTER, FUSED = Path("models/base"), Path("models/adapter"), Path("models/fused")
 
@@ -21,8 +22,9 @@ def main(run: Run) -> None:
     params = run.read("fuse", FuseParams)
     stored = fuse(BASE, ADAPTER, FUSED, params)
     pairs = list(read_records(Path("data/processed/validation.jsonl"), Pair))
-    adapted = dict(expected(load(BASE, ADAPTER), pairs, params))
-    parity = compare(adapted, load(FUSED), pairs, params)
+    with fast_math():
+        adapted = dict(expected(load(BASE, ADAPTER), pairs, params))
+        parity = compare(adapted, load(FUSED), pairs, params)
     parity.check(params, stored)
     write_json(Path("metrics/fusion.json"), {**parity.metrics(), "stored": stored})
     only = "; only MLX reads this: fuse.dequantize: true is for others" if parity.quantized else ""

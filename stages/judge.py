@@ -8,6 +8,7 @@ from blogtune.common.command import Run, stage
 from blogtune.common.records import Answer, read_records, write_records
 from blogtune.judging.judge import check_coverage, judge_answers, open_judge
 from blogtune.judging.params import JudgeParams
+from blogtune.runtime.device import fast_math
 
 ANSWERS, JUDGEMENTS = Path("data/answers"), Path("data/judgements")
 
@@ -21,7 +22,8 @@ def main(run: Run) -> None:
     second = open_judge(params.second, Path("models/second")) if params.second else None
     for file in sorted(ANSWERS.glob("*.jsonl")):
         answers = list(read_records(file, Answer))
-        judgements = list(judge_answers(answers, judge, params, second))
+        with fast_math():
+            judgements = list(judge_answers(answers, judge, params, second))
         write_records(JUDGEMENTS / file.name, judgements)
         scored = sum(judgement.similarity is not None for judgement in judgements)
         cut = sum(judgement.truncated for judgement in judgements)

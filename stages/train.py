@@ -9,7 +9,7 @@ from blogtune.common.command import Run, stage
 from blogtune.common.records import Pair, read_records
 from blogtune.runtime.device import compute_dtype, describe
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import together
+from blogtune.runtime.processes import worker_group
 from blogtune.training.params import TrainParams
 
 BASE = Path("models/base")
@@ -23,7 +23,7 @@ def main(run: Run) -> None:
     params = run.read("train", TrainParams)
     runtime = run.read("runtime", RuntimeParams)
     pairs, validation = (list(read_records(file, Pair)) for file in PAIRS)
-    with together(runtime, BASE, ["stages.train", *sys.argv[1:]], PAIRS) as group:
+    with worker_group(runtime, BASE, ["stages.train", *sys.argv[1:]], PAIRS) as group:
         # Here, because it takes seconds: all processes do it at the same time.
         from blogtune.models.loading import load_model
         from blogtune.training.checkpoints import checkpoints_folder

@@ -170,7 +170,7 @@ def train_params(**changes: Any) -> TrainParams:
         "warmup_iterations": 2,
         "clip_norm": None,
         "gradient_checkpointing": False,
-        "trunk_cache": "auto",
+        "activation_cache": "auto",
     }
     lora.update({key: changes.pop(key) for key in list(changes) if key in lora})
     return TrainParams.model_validate({**values, **changes, "lora": lora})

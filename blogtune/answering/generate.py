@@ -18,7 +18,7 @@ from blogtune.common.progress import progress
 from blogtune.common.records import Answer, Pair
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import LoadedModel
-from blogtune.models.prefix import common_beginning, read
+from blogtune.models.prefix import common_prefix, read
 from blogtune.models.reading import fitting
 
 NO_ROW = -1
@@ -195,7 +195,7 @@ def _go_on(
     network = Greedy(model.network)
     # Read together they are padded to the longest.
     waiting = sorted((each for each in answers if each.left), key=lambda each: len(each.text))
-    shared = common_beginning([answer.text for answer in waiting])
+    shared = common_prefix([answer.text for answer in waiting])
     size = params.batch_questions
     generator = BatchGenerator(
         cast("nn.Module", network),

@@ -64,7 +64,7 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def command(*, debug: bool, **arguments: str) -> None:
-        # Of several processes (`together`, `mlx.launch`) one holds the lock for all.
+        # Of several processes (`worker_group`, `mlx.launch`) one holds the lock for all.
         done = os.environ.get(DONE)
         one = os.environ.get("MLX_RANK", "0") == "0" and done is None
         with readable_errors(debug=debug), _only_one(_name(function)) if one else nullcontext():

@@ -4,8 +4,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 from blogtune.common import blas
@@ -46,22 +45,6 @@ def keep_freed_memory() -> None:
     if mallopt is not None and sys.platform == "linux":
         for setting, value in ((M_TRIM_THRESHOLD, -1), (M_MMAP_MAX, 0), (M_ARENA_MAX, 1)):
             mallopt(setting, value)
-
-
-def work_in_turn() -> None:
-    """Have a thread that is woken wait until the one that woke it has nothing more to do.
-
-    MLX computes in a thread of its own, which the main thread wakes for every operation and then
-    waits for. Where both have one core that was 2,700 changes of thread in a step and a hundredth
-    of its time; so it is 350. Only Linux knows this policy (sched(7)).
-    """
-    if sys.platform != "linux":
-        return
-    # A thread may end meanwhile, or the system refuse; then it is as slow as before.
-    with suppress(OSError):
-        for thread in Path("/proc/self/task").iterdir():
-            if os.sched_getscheduler(int(thread.name)) == os.SCHED_OTHER:
-                os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
 
 
 def _openblas(name: str, *arguments: int) -> int | None:

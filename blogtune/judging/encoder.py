@@ -20,8 +20,7 @@ from tokenizers import Tokenizer
 
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress
-from blogtune.cpu import exponentials
-from blogtune.cpu.cores import blas_threads, keep_freed_memory, usable_cores
+from blogtune.cpu.cores import blas_threads, usable_cores
 from blogtune.runtime.device import on_cpu
 
 Vectors = npt.NDArray[np.float64]
@@ -56,9 +55,6 @@ class Encoder:
         self.weights = _load_weights(folder)
         # Threads may share what is computed, and nothing that is not.
         mx.eval(self.weights)
-        keep_freed_memory()
-        self.gelu = exponentials.gelu if on_cpu() else nn.gelu
-        self.attention = exponentials.attention if on_cpu() else exponentials.mlx_attention
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed the texts, in order; of each the first `limit` word pieces are read."""
@@ -106,7 +102,7 @@ class Encoder:
         attended = self._attention(f"{name}.attention.self", x, bias)
         attended = self._linear(f"{name}.attention.output.dense", attended)
         x = self._norm(f"{name}.attention.output.LayerNorm", x + attended)
-        wide = self.gelu(self._linear(f"{name}.intermediate.dense", x))
+        wide = nn.gelu(self._linear(f"{name}.intermediate.dense", x))
         narrow = self._linear(f"{name}.output.dense", wide)
         return self._norm(f"{name}.output.LayerNorm", x + narrow)
 
@@ -118,9 +114,8 @@ class Encoder:
             y = self._linear(f"{name}.{part}", x)
             return y.reshape(batch, length, self.heads, size).transpose(0, 2, 1, 3)
 
-        y = self.attention(
-            heads("query"), heads("key"), heads("value"), scale=size**-0.5, mask=bias
-        )
+        attention = mx.fast.scaled_dot_product_attention
+        y = attention(heads("query"), heads("key"), heads("value"), scale=size**-0.5, mask=bias)
         return y.transpose(0, 2, 1, 3).reshape(batch, length, width)
 
     def _linear(self, name: str, x: mx.array) -> mx.array:

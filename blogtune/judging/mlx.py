@@ -21,10 +21,10 @@ from blogtune.judging.prompt import DIGITS, messages, template
 from blogtune.judging.protocol import Item, Verdict, in_order
 from blogtune.judging.scores import from_probabilities
 from blogtune.models.chat import Chat, open_chat
-from blogtune.models.head import put_row_head
+from blogtune.models.head import open_head
 from blogtune.models.loading import load_model
-from blogtune.models.prefix import common_beginning, plain_caches, repeated
-from blogtune.runtime.device import on_cpu
+from blogtune.models.prefix import common_prefix, plain_caches, repeated
+from blogtune.runtime.device import exact_dtype
 
 Logits = npt.NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def mlx_identity(params: OneJudge, folder: Path) -> dict[str, object]:
         "files": receipt["files"],
         "prompt": template("likert"),
         "reply": REPLY,
-        "dtype": "float32" if on_cpu() else "stored",
+        "dtype": "float32" if exact_dtype() else "stored",
     }
 
 
@@ -54,9 +54,9 @@ class MlxJudge:
 
     def __init__(self, params: OneJudge, folder: Path) -> None:
         self.identity: Mapping[str, object] = mlx_identity(params, folder)
-        model = load_model(folder, mx.float32 if on_cpu() else None)
+        model = load_model(folder, exact_dtype())
         self.network = model.network
-        self.head = put_row_head(model.network)
+        self.head = open_head(model.network)
         self.chat = open_chat(model.tokenizer)
         self.digits = _digit_tokens(self.chat)
         self.limit = int(model.config.get("max_position_embeddings", UNLIMITED))
@@ -87,7 +87,7 @@ class MlxJudge:
         cache = [repeated(layer, 1) for layer in shared] or plain_caches(self.network)
         if not cache:
             return []
-        unread = common_beginning(prompts)[cache[0].offset :]
+        unread = common_prefix(prompts)[cache[0].offset :]
         if not unread:
             return shared
         self._logits([unread], cache)
@@ -110,7 +110,7 @@ class MlxJudge:
         for number, row in enumerate(rows):
             inputs[number, : len(row)] = row
         places = np.arange(len(rows), dtype=np.int32) * inputs.shape[1] + ends - 1
-        logits = self.head.logits(self.network, inputs, places, cache)
+        logits = self.head.project(self.head.hidden(inputs, places, cache))
         return np.asarray(logits[:, mx.array(self.digits)]).astype(np.float64)
 
 

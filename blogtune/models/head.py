@@ -1,27 +1,112 @@
-"""The output layer, wrapped to project only the rows that someone will look at."""
+"""The output layer, parted from the network below it: what enters it, and what it makes of that.
 
-from collections.abc import Generator
+Whatever an architecture does behind its output layer (scaling, softcaps) is done by its own code.
+"""
+
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 
+from blogtune.models.blocks import StandIn, exchanged, list_of_blocks
+
 Integers = npt.NDArray[np.int32]
 
 
-class _EnteredError(Exception):
-    """The output layer was called; `hidden` is what it was given at the chosen rows."""
+class Head(Protocol):
+    """A network in two parts."""
 
-    def __init__(self, hidden: mx.array) -> None:
-        super().__init__()
-        self.hidden = hidden
+    def hidden(self, inputs: Integers, rows: Integers, cache: Any = None) -> mx.array:
+        """What enters the output layer at `rows` of the flattened (batch x length) `inputs`.
+
+        (rows, width); no logit is computed.
+        """
+        ...
+
+    def project(self, hidden: mx.array) -> mx.array:
+        """Its float32 logits, (rows, vocabulary)."""
+        ...
 
 
-class RowHead(nn.Module):
-    """Stands in for the output layer and projects only the chosen rows.
+def open_head(network: Any) -> Head:
+    """The network's output layer, wrapped once, or the network as a whole where none is found.
+
+    Some networks go past the layer of that name (Helium), some have it under another.
+    """
+    for owner, name in ((network, "lm_head"), (network.get("model", {}), "embed_tokens")):
+        layer = owner.get(name)
+        if isinstance(layer, nn.Module):
+            if not isinstance(layer, _Wrapped):
+                layer = _Wrapped(layer)
+                layer.freeze()
+                setattr(owner, name, layer)
+            head = OutputLayer(network, layer)
+            return head if head.is_entered() else Whole(network)
+    return Whole(network)
+
+
+class OutputLayer:
+    """The head of a network that goes through its output layer."""
+
+    def __init__(self, network: Any, layer: "_Wrapped") -> None:
+        self.network = network
+        self.layer = layer
+        self.blocks = list_of_blocks(network)
+
+    def hidden(self, inputs: Integers, rows: Integers, cache: Any = None) -> mx.array:
+        entered = self._entered(mx.array(inputs), cache)
+        assert entered is not None
+        return entered.reshape(-1, entered.shape[-1])[mx.array(rows)]
+
+    def project(self, hidden: mx.array) -> mx.array:
+        def given(_: mx.array) -> mx.array:
+            return self.layer.project(hidden)
+
+        with self._without_blocks(), self.layer.instead(given):
+            # One token, whatever it is: what the output layer is given takes its place.
+            logits: mx.array = self.network(mx.array([[0]]))
+        return logits.reshape(-1, logits.shape[-1]).astype(mx.float32)
+
+    def is_entered(self) -> bool:
+        """Whether the network calls this layer for its output."""
+        with self._without_blocks():
+            return self._entered(mx.array([[0]])) is not None
+
+    def _entered(self, inputs: mx.array, cache: Any = None) -> mx.array | None:
+        found: list[mx.array] = []
+
+        def keep(x: mx.array) -> mx.array:
+            found.append(x)
+            return x
+
+        with self.layer.instead(keep):
+            self.network(inputs, cache=cache)
+        return found[0] if found else None
+
+    def _without_blocks(self) -> Any:
+        return exchanged(self.blocks, {p: StandIn(b) for p, b in enumerate(self.blocks)})
+
+
+class Whole:
+    """The head of a network whose output layer is not found: its logits stand for what enters."""
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+
+    def hidden(self, inputs: Integers, rows: Integers, cache: Any = None) -> mx.array:
+        logits = self.network(mx.array(inputs), cache=cache)
+        return logits.reshape(-1, logits.shape[-1])[mx.array(rows)].astype(mx.float32)
+
+    def project(self, hidden: mx.array) -> mx.array:
+        return hidden
+
+
+class _Wrapped(nn.Module):
+    """Stands around the output layer and does what it does, or something else instead.
 
     With tied weights the embedding is the output layer as well, and is still asked to embed.
     """
@@ -29,86 +114,29 @@ class RowHead(nn.Module):
     def __init__(self, inner: Any) -> None:
         super().__init__()
         self.inner = inner
-        # None chosen: all. In lists, because an array attribute would count as a parameter.
-        self._rows: list[mx.array] = []
-        self._given: list[mx.array] = []
-        self._ends = False
-        self._goes_through = inner is not None
-
-    def logits(self, network: Any, inputs: Integers, rows: Integers, cache: Any = None) -> mx.array:
-        """float32 logits of the network that this is the head of, shape (rows, vocabulary).
-
-        `rows` count in the flattened (batch x length) `inputs`.
-        """
-        self._rows[:] = [mx.array(rows)]
-        try:
-            logits = network(mx.array(inputs), cache=cache).astype(mx.float32)
-        finally:
-            self._rows.clear()
-        if logits.ndim == 3:
-            logits = logits.reshape(-1, logits.shape[-1])[mx.array(rows)]
-        return logits
-
-    def hidden(self, network: Any, inputs: Integers, rows: Integers) -> mx.array | None:
-        """What enters the output layer at `rows`, shape (rows, width); nothing is projected.
-
-        None where the network's output goes another way.
-        """
-        if not self._goes_through:
-            return None
-        self._rows[:] = [mx.array(rows)]
-        self._ends = True
-        try:
-            network(mx.array(inputs))
-        except _EnteredError as entered:
-            return entered.hidden
-        finally:
-            self._ends = False
-            self._rows.clear()
-        self._goes_through = False
-        return None
+        self._instead: Callable[[mx.array], mx.array] | None = None
 
     @contextmanager
-    def given(self, hidden: mx.array) -> Generator[None]:
-        """While the block runs, the layer projects `hidden`, whatever the network hands it."""
-        self._given[:] = [hidden]
+    def instead(self, function: Callable[[mx.array], mx.array]) -> Generator[None]:
+        self._instead = function
         try:
             yield
         finally:
-            self._given.clear()
+            self._instead = None
+
+    def project(self, x: mx.array) -> mx.array:
+        return self.inner.as_linear(x) if self._embeds() else self.inner(x)
 
     def __call__(self, x: mx.array) -> mx.array:
-        embeds = isinstance(self.inner, (nn.Embedding, nn.QuantizedEmbedding))
-        return self.inner(x) if embeds else self.inner(self._chosen(x))
+        return self.inner(x) if self._embeds() else self.as_linear(x)
 
     def as_linear(self, x: mx.array) -> mx.array:
-        return self.inner.as_linear(self._chosen(x))
+        return self._instead(x) if self._instead else self.project(x)
 
     @property
     def weight(self) -> mx.array:
-        """For networks that multiply with it themselves: nothing is chosen then."""
+        """For networks that multiply with it themselves: that goes past this layer."""
         return self.inner.weight
 
-    def _chosen(self, x: mx.array) -> mx.array:
-        if self._given:
-            return self._given[0]
-        chosen = x.reshape(-1, x.shape[-1])[self._rows[0]] if self._rows else x
-        if self._ends:
-            raise _EnteredError(chosen)
-        return chosen
-
-
-def put_row_head(network: Any) -> RowHead:
-    """Wrap the network's output layer, once; it projects as before where no rows are chosen.
-
-    Where the layer has another name, nothing is wrapped, and `logits` takes the rows later.
-    """
-    for owner, name in ((network, "lm_head"), (network.get("model", {}), "embed_tokens")):
-        if isinstance(owner.get(name), nn.Module):
-            if isinstance(owner[name], RowHead):
-                return owner[name]
-            head = RowHead(owner[name])
-            head.freeze()
-            setattr(owner, name, head)
-            return head
-    return RowHead(None)
+    def _embeds(self) -> bool:
+        return isinstance(self.inner, (nn.Embedding, nn.QuantizedEmbedding))

@@ -11,8 +11,6 @@ from mlx_lm.models.rope_utils import SuScaledRoPE
 from mlx_lm.utils import load
 
 from blogtune.common.errors import UserError
-from blogtune.cpu import patches
-from blogtune.runtime.device import on_cpu
 
 # What mlx-lm raises for files that are missing, cut off, or of a model that it does not know.
 UNLOADABLE = (FileNotFoundError, KeyError, RuntimeError, TypeError, ValueError)
@@ -47,9 +45,6 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
     if config.get("model_type") == "gemma2":
         _mend_gemma2_masks()
     _mend_long_ropes(network, config)
-    if on_cpu():
-        # Behind the load, which imports the model's code.
-        patches.use()
     network.eval()
     return LoadedModel(network, tokenizer, config, folder)
 

@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 
-def common_beginning(prompts: Sequence[list[int]]) -> list[int]:
+def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
     """What all prompts begin with, without the last token of any: that one is left to be read."""
     columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
     return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]

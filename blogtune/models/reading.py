@@ -6,8 +6,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from blogtune.models.head import put_row_head
-from blogtune.models.prefix import common_beginning, plain_caches, read, repeated
+from blogtune.models.head import open_head
+from blogtune.models.prefix import common_prefix, plain_caches, read, repeated
 
 # At once; of each token behind a question a logit for every word of the vocabulary is in memory.
 TOKENS = 1024
@@ -21,8 +21,8 @@ def read_answers(
     That is float32 logits of shape (answer tokens + 1, vocabulary). Texts of like length are read
     together, so the places come in another order; what all begin with is read once.
     """
-    shared, beginning = _beginning(network, prompts)
-    head = put_row_head(network)
+    shared, caches = _shared_prefix(network, prompts)
+    head = open_head(network)
     texts = [[*p[len(shared) :], *a] for p, a in zip(prompts, answers, strict=True)]
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     while order:
@@ -35,8 +35,8 @@ def read_answers(
             inputs[row, : len(text)] = text
             end = row * inputs.shape[1] + len(text)
             rows.append(np.arange(end - expected, end, dtype=np.int32))
-        cache = [repeated(layer, count) for layer in beginning] or None
-        logits = head.logits(network, inputs, np.concatenate(rows), cache)
+        cache = [repeated(layer, count) for layer in caches] or None
+        logits = head.project(head.hidden(inputs, np.concatenate(rows), cache))
         ends = np.cumsum([len(each) for each in rows]).tolist()
         yield from zip(group, mx.split(logits, ends[:-1]), strict=True)
 
@@ -55,9 +55,9 @@ def fitting(lengths: Iterable[int], tokens: int) -> int:
     return count
 
 
-def _beginning(network: Any, prompts: Sequence[list[int]]) -> tuple[list[int], list[Any]]:
+def _shared_prefix(network: Any, prompts: Sequence[list[int]]) -> tuple[list[int], list[Any]]:
     """What all prompts begin with, and the network's caches behind it; neither, or both."""
-    shared, caches = common_beginning(prompts), plain_caches(network)
+    shared, caches = common_prefix(prompts), plain_caches(network)
     if not shared or not caches:
         return [], []
     return shared, read(network, shared, caches)

@@ -20,18 +20,18 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
 import mlx.core as mx
 import numpy as np
 import psutil
-from mlx.utils import tree_flatten, tree_map_with_path
 
 from blogtune.common.command import DONE
 from blogtune.common.errors import UserError
 from blogtune.common.files import sha256
 from blogtune.cpu.cores import set_blas_threads, usable_cores
 from blogtune.runtime import device
+from blogtune.runtime.collectives import broadcast
 from blogtune.runtime.params import RuntimeParams
 
 MOST = 4
@@ -55,7 +55,7 @@ def how_many(params: RuntimeParams, model: Path) -> int:
 
 
 @contextmanager
-def together(
+def worker_group(
     params: RuntimeParams, model: Path, command: Sequence[str], inputs: Sequence[Path] = ()
 ) -> Generator[mx.distributed.Group]:
     """Run the block in all processes at once; each learns its rank from the group.
@@ -99,38 +99,10 @@ def together(
             del os.environ["MLX_RANK"], os.environ["MLX_HOSTFILE"]
 
 
-def total(values: Any, group: mx.distributed.Group) -> Any:
-    """The sum over all processes of each array in a tree; all are sent as one."""
-    if group.size() == 1:
-        return values
-    named: Any = tree_flatten(values)
-    arrays: dict[str, mx.array] = dict(sorted(named))
-    several = mx.concatenate([array.reshape(-1) for array in arrays.values()], stream=mx.cpu)
-    summed = mx.distributed.all_sum(several, group=group, stream=mx.cpu)
-    ends = np.cumsum([array.size for array in arrays.values()])[:-1].tolist()
-    parts = dict(zip(arrays, mx.split(summed, ends, stream=mx.cpu), strict=True))
-
-    def everyones(name: str | None, array: mx.array) -> mx.array:
-        return parts[name or ""].reshape(array.shape).astype(array.dtype)
-
-    return tree_map_with_path(everyones, values)
-
-
-def from_first(data: bytes, group: mx.distributed.Group) -> bytes:
-    """The bytes that the first process brought; what the others bring does not count."""
-    if group.size() == 1:
-        return data
-    mine = np.frombuffer(data if group.rank() == 0 else b"", np.uint8)
-    length = int(total(mx.array(len(mine)), group))
-    padded = np.zeros(length, np.int32)
-    padded[: len(mine)] = mine
-    return np.asarray(total(mx.array(padded), group)).astype(np.uint8).tobytes()
-
-
 def _refuse_other_files(paths: Sequence[Path], group: mx.distributed.Group) -> None:
     """Raise UserError in all processes where one has not the files that the first has."""
     own = [_digest(path) for path in paths]
-    firsts = json.loads(from_first(json.dumps(own).encode(), group))
+    firsts = json.loads(broadcast(json.dumps(own).encode(), group))
     others = mx.array([mine != theirs for mine, theirs in zip(own, firsts, strict=True)])
     gathered = mx.distributed.all_gather(others[None], group=group, stream=mx.cpu)
     for rank, path in np.argwhere(np.asarray(gathered)).tolist():

@@ -11,6 +11,9 @@ from blogtune.common.errors import UserError
 from blogtune.common.records import Pair
 from blogtune.models.chat import Chat
 
+# What a network computed of each token, (..., tokens, width).
+States = npt.NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class Example:
@@ -31,16 +34,26 @@ class Batch:
 
     inputs: (examples, length) token numbers; rows: (answer tokens,) the positions in the flattened
     inputs that predict an answer token; targets: (answer tokens,) those tokens.
-
-    Packed (see `packing`), inputs are one row: `beginning` tokens that all examples begin with, and
-    then what is left of each. Otherwise `beginning` is 0.
     """
 
     examples: tuple[Example, ...]
     inputs: npt.NDArray[np.int32]
     rows: npt.NDArray[np.int32]
     targets: npt.NDArray[np.int32]
-    beginning: int = 0
+
+    def arranged(self, states: Sequence[States]) -> States:
+        """Each example's states, (tokens, width), as the inputs lie, padded with 0."""
+        out = np.zeros((*self.inputs.shape, states[0].shape[-1]), np.float32)
+        for row, each in enumerate(states):
+            out[row, : len(each)] = each
+        return out
+
+    def share(self, rank: int, processes: int) -> "Batch | None":
+        """Every `processes`-th example from the `rank`-th; None where none is left."""
+        if processes == 1:
+            return self
+        mine = self.examples[rank::processes]
+        return make_batch(mine) if mine else None
 
 
 def make_examples(pairs: Sequence[Pair], chat: Chat, max_tokens: int) -> tuple[list[Example], int]:
@@ -66,14 +79,6 @@ def make_batch(examples: Sequence[Example]) -> Batch:
         rows.extend(range(first, first + len(example.answer)))
         targets.extend(example.answer)
     return Batch(tuple(examples), inputs, np.array(rows, np.int32), np.array(targets, np.int32))
-
-
-def share(batch: Batch, rank: int, processes: int) -> Batch | None:
-    """Every `processes`-th example of the batch from the `rank`-th; None where none is left."""
-    if processes == 1:
-        return batch
-    mine = batch.examples[rank::processes]
-    return make_batch(mine) if mine else None
 
 
 def epochs(examples: Sequence[Example], size: int, seed: int, behind: int = 0) -> Iterator[Batch]:

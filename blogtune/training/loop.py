@@ -9,14 +9,16 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
+from mlx import optimizers
+from mlx.utils import tree_flatten, tree_unflatten
 
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress, say
 from blogtune.common.records import Pair
 from blogtune.models.chat import open_chat
+from blogtune.models.head import open_head
 from blogtune.models.loading import LoadedModel
-from blogtune.runtime.processes import from_first
+from blogtune.runtime.collectives import broadcast
 from blogtune.training.checkpoints import (
     Checkpoints,
     State,
@@ -25,11 +27,20 @@ from blogtune.training.checkpoints import (
     others,
     unpack,
 )
-from blogtune.training.engine import Engine
-from blogtune.training.examples import Batch, Example, epochs, make_examples, padding_share
+from blogtune.training.examples import (
+    Batch,
+    Example,
+    batches_by_length,
+    epochs,
+    make_examples,
+    padding_share,
+)
+from blogtune.training.lora import apply_lora, target_keys
 from blogtune.training.params import TrainParams
-from blogtune.training.plan import use_what_pays
+from blogtune.training.plan import choose_step
 from blogtune.training.schedule import learning_rate
+from blogtune.training.setup import Setup
+from blogtune.training.step import Step, evaluate, train_step, weights
 
 # A recent training loss this many times the base model's validation loss is divergence.
 DIVERGED = 1.5
@@ -102,31 +113,132 @@ def train(
     examples, cut = make_examples(train_pairs, chat, params.max_sequence_tokens)
     chosen = _choose(validation_pairs, params)
     validation, validation_cut = make_examples(chosen, chat, params.max_sequence_tokens)
-    mx.random.seed(params.seed)
-    engine = Engine(model.network, params, group)
     # Refused before the model's files are read and hashed.
     padding = padding_share(examples, params.batch_pairs)
-    store = _open(model.folder, engine, [*examples, *validation], checkpoints)
-    run = Training(engine.keys, engine.trainable, cut + validation_cut, padding, store)
+    mx.random.seed(params.seed)
+    keys = target_keys(model.network, params.lora.targets)
+    trainable = apply_lora(model.network, params.lora)
+    setup = Setup(model.network, open_head(model.network), params, group, examples, validation)
+    store = _open(model.folder, setup, checkpoints)
+    run = Training(keys, trainable, cut + validation_cut, padding, store)
     try:
         saved = _saved(store, group)
         if saved and store:
             say(f"going on from iteration {saved.iteration}, saved in {store.folder}")
-        done = saved.iteration if saved else 0
         # Tried with the first adapter, as in a run that was not stopped: the same way is taken.
-        use_what_pays(engine, examples, validation, checkpoints, done)
-        if engine.shared(training=True):
+        candidate = choose_step(setup, checkpoints, saved.iteration if saved else 0)
+        if not candidate.pads:
             run.padding_share = 0.0
+        loop = _Loop(setup, candidate.step, _optimizer(params), run)
         if saved:
-            _go_on(run, engine, saved)
+            loop.restore(saved)
         else:
-            run.base_validation_loss = _validation_loss(engine, validation, 0)
-        _iterate(engine, examples, validation, run)
+            run.base_validation_loss = loop.validation_loss(0)
+        loop.run_to_the_end()
     except BaseException:
         if store:
             store.release()
         raise
     return run
+
+
+class _Loop:
+    """Steps, evaluations and checkpoints of one run, whose results go to `run`."""
+
+    def __init__(
+        self, setup: Setup, step: Step, optimizer: optimizers.Optimizer, run: Training
+    ) -> None:
+        self.setup = setup
+        self.params = setup.params
+        self.step = step
+        self.optimizer = optimizer
+        self.run = run
+
+    def restore(self, saved: State) -> None:
+        """Go back to what was saved."""
+        self.setup.network.load_weights(list(saved.adapter.items()), strict=False)
+        self.optimizer.state = tree_unflatten(list(saved.optimizer.items()))
+        self.run.base_validation_loss = saved.progress["base_validation_loss"]
+        self.run.losses = list(saved.progress["losses"])
+        self.run.curve = [Evaluation(**row) for row in saved.progress["curve"]]
+        self.run.weights = saved.best
+
+    def run_to_the_end(self) -> None:
+        params, run, quiet = self.params, self.run, self.setup.group.rank() > 0
+        batches = _steps(self.setup.examples, params, len(run.losses))
+        state = self._state()
+        shown = progress(desc="train", unit="steps", total=params.iterations, quiet=quiet)
+        try:
+            with shown as bar:
+                bar.update(len(run.losses))
+                while len(run.losses) < params.iterations and not _stopped_early(run, params):
+                    self._iteration(next(batches))
+                    state = self._state()
+                    if state.iteration % params.save_every == 0:
+                        self._save(state)
+                    best = f"{run.best.validation_loss:.3f}" if run.best else "none yet"
+                    bar.set_postfix_str(f"loss {run.losses[-1]:.3f}, best {best}", refresh=False)
+                    bar.update()
+        except (KeyboardInterrupt, RuntimeError):
+            # MLX raises the latter where another process has ended.
+            if self._save(state):
+                say(f"stopped after iteration {state.iteration}; saved")
+            raise
+
+    def _iteration(self, batches: Sequence[Batch]) -> None:
+        setup, params, run = self.setup, self.params, self.run
+        iteration = len(run.losses) + 1
+        rate = learning_rate(params, iteration)
+        self.optimizer.learning_rate = mx.array(rate)
+        # What is random in a step follows from seed, iteration and process alone.
+        seed = np.random.SeedSequence([params.seed, iteration, setup.group.rank()])
+        mx.random.seed(int(seed.generate_state(1, np.uint64)[0]))
+        loss = train_step(
+            self.step, setup.network, self.optimizer, batches, params.clip_norm, setup.group
+        )
+        _check([*run.losses, loss][-RECENT:], run, batches)
+        run.losses.append(loss)
+        if iteration % params.evaluate_every == 0 or iteration == params.iterations:
+            since = run.curve[-1].iteration if run.curve else 0
+            mean = float(np.mean(run.losses[since:]))
+            row = Evaluation(iteration, mean, self.validation_loss(iteration), rate)
+            run.curve.append(row)
+            if run.best is row:
+                run.weights = weights(setup.network)
+            if run.checkpoints:
+                say(_line(row))
+
+    def validation_loss(self, iteration: int) -> float:
+        """In nats a token. Raises UserError where it is NaN or infinite."""
+        setup = self.setup
+        batches = [*batches_by_length(setup.validation, self.params.batch_pairs)]
+        loss = evaluate(self.step, setup.network, batches, setup.group)
+        if not math.isfinite(loss):
+            lower = "lower train.learning_rate, or " if iteration else ""
+            raise UserError(
+                f"validation loss {loss} at iteration {iteration}; {lower}set runtime.dtype to a "
+                "type in which nothing overflows: float32 or bfloat16"
+            )
+        return loss
+
+    def _state(self) -> State:
+        """What is known now. MLX's arrays never change, so nothing is copied but their names."""
+        run = self.run
+        known: dict[str, Any] = {
+            "base_validation_loss": run.base_validation_loss,
+            "losses": list(run.losses),
+            "curve": [asdict(row) for row in run.curve],
+        }
+        optimizer = dict(tree_flatten(self.optimizer.state))
+        adapter = weights(self.setup.network)
+        return State(len(run.losses), known, adapter, optimizer, dict(run.weights))
+
+    def _save(self, state: State) -> bool:
+        """Whether this process is the one that saves, and there was something to save."""
+        if not self.run.checkpoints or state.iteration == 0:
+            return False
+        self.run.checkpoints.save(state, self.params.lora, self.run.keys)
+        return True
 
 
 def _choose(pairs: Sequence[Pair], params: TrainParams) -> Sequence[Pair]:
@@ -137,61 +249,30 @@ def _choose(pairs: Sequence[Pair], params: TrainParams) -> Sequence[Pair]:
     return [pairs[i] for i in sorted(order[: params.validation_pairs])]
 
 
-def _open(
-    model: Path, engine: Engine, examples: Sequence[Example], root: Path
-) -> Checkpoints | None:
+def _open(model: Path, setup: Setup, root: Path) -> Checkpoints | None:
     """The first process's checkpoints; it also says which others lie there unused."""
-    if engine.group.rank() > 0:
+    if setup.group.rank() > 0:
         return None
-    parameters: dict[str, mx.array] = dict(tree_flatten(engine.network.parameters()))
+    parameters: dict[str, mx.array] = dict(tree_flatten(setup.network.parameters()))
     types = sorted({str(array.dtype) for array in parameters.values()})
-    settings = f"{engine.params.model_dump_json()} {engine.group.size()} {types}"
-    sources = sorted(file for folder in SOURCES for file in (PACKAGE / folder).glob("*.py"))
-    marks = fingerprint(model, examples, settings, sources)
+    settings = f"{setup.params.model_dump_json()} {setup.group.size()} {types}"
+    sources = sorted(file for folder in SOURCES for file in (PACKAGE / folder).rglob("*.py"))
+    marks = fingerprint(model, setup.everything, settings, sources)
     for line in others(root, marks):
         say(line)
-    return open_checkpoints(root, marks, engine.params.keep_checkpoints)
+    return open_checkpoints(root, marks, setup.params.keep_checkpoints)
 
 
 def _saved(store: Checkpoints | None, group: mx.distributed.Group) -> State | None:
     """The newest checkpoint, which the first process reads for all."""
-    packed = from_first(store.latest() if store else b"", group)
+    packed = broadcast(store.latest() if store else b"", group)
     return unpack(packed) if packed else None
 
 
-def _go_on(run: Training, engine: Engine, saved: State) -> None:
-    engine.restore(saved.adapter, saved.optimizer)
-    run.base_validation_loss = saved.progress["base_validation_loss"]
-    run.losses = list(saved.progress["losses"])
-    run.curve = [Evaluation(**row) for row in saved.progress["curve"]]
-    run.weights = saved.best
-
-
-def _iterate(
-    engine: Engine, examples: list[Example], validation: list[Example], run: Training
-) -> None:
-    params = engine.params
-    batches = _steps(examples, params, len(run.losses))
-    state = _state(engine, run)
-    shown = progress(
-        desc="train", unit="steps", total=params.iterations, quiet=engine.group.rank() > 0
-    )
-    try:
-        with shown as bar:
-            bar.update(len(run.losses))
-            while len(run.losses) < params.iterations and not _stopped_early(run, params):
-                _iteration(engine, next(batches), validation, run)
-                state = _state(engine, run)
-                if state.iteration % params.save_every == 0:
-                    _save(engine, run, state)
-                best = f"{run.best.validation_loss:.3f}" if run.best else "none yet"
-                bar.set_postfix_str(f"loss {run.losses[-1]:.3f}, best {best}", refresh=False)
-                bar.update()
-    except (KeyboardInterrupt, RuntimeError):
-        # MLX raises the latter where another process has ended.
-        if _save(engine, run, state):
-            say(f"stopped behind iteration {state.iteration}, which is saved")
-        raise
+def _optimizer(params: TrainParams) -> optimizers.Optimizer:
+    if params.optimizer == "adam":
+        return optimizers.Adam(learning_rate=params.learning_rate)
+    return optimizers.AdamW(learning_rate=params.learning_rate, weight_decay=params.weight_decay)
 
 
 def _steps(examples: list[Example], params: TrainParams, done: int) -> Iterator[tuple[Batch, ...]]:
@@ -199,25 +280,6 @@ def _steps(examples: list[Example], params: TrainParams, done: int) -> Iterator[
     batches = epochs(examples, params.batch_pairs, params.seed, done * params.accumulate_batches)
     while True:
         yield tuple(islice(batches, params.accumulate_batches))
-
-
-def _iteration(
-    engine: Engine, batches: Sequence[Batch], validation: list[Example], run: Training
-) -> None:
-    params, iteration = engine.params, len(run.losses) + 1
-    rate = learning_rate(params, iteration)
-    loss = engine.step(batches, iteration, rate)
-    _check([*run.losses, loss][-RECENT:], run, batches)
-    run.losses.append(loss)
-    if iteration % params.evaluate_every == 0 or iteration == params.iterations:
-        since = run.curve[-1].iteration if run.curve else 0
-        mean = float(np.mean(run.losses[since:]))
-        row = Evaluation(iteration, mean, _validation_loss(engine, validation, iteration), rate)
-        run.curve.append(row)
-        if run.best is row:
-            run.weights = engine.weights()
-        if run.checkpoints:
-            say(_line(row))
 
 
 def _line(row: Evaluation) -> str:
@@ -232,37 +294,6 @@ def _stopped_early(run: Training, params: TrainParams) -> bool:
     if params.patience is None or run.best is None:
         return False
     return len(run.curve) - 1 - run.curve.index(run.best) >= params.patience
-
-
-def _state(engine: Engine, run: Training) -> State:
-    """What is known now. MLX's arrays never change, so nothing is copied but their names."""
-    known: dict[str, Any] = {
-        "base_validation_loss": run.base_validation_loss,
-        "losses": list(run.losses),
-        "curve": [asdict(row) for row in run.curve],
-    }
-    weights, optimizer = engine.weights(), engine.optimizer_state()
-    return State(len(run.losses), known, weights, optimizer, dict(run.weights))
-
-
-def _save(engine: Engine, run: Training, state: State) -> bool:
-    """Whether this process is the one that saves, and there was something to save."""
-    if not run.checkpoints or state.iteration == 0:
-        return False
-    run.checkpoints.save(state, engine.params.lora, engine.keys)
-    return True
-
-
-def _validation_loss(engine: Engine, validation: list[Example], iteration: int) -> float:
-    """In nats a token. Raises UserError where it is no number."""
-    loss = engine.validate(validation)
-    if not math.isfinite(loss):
-        lower = "lower train.learning_rate, or " if iteration else ""
-        raise UserError(
-            f"validation loss {loss} at iteration {iteration}; {lower}set runtime.dtype to a type "
-            "in which nothing overflows: float32 or bfloat16"
-        )
-    return loss
 
 
 def _check(recent: Sequence[float], run: Training, batches: Sequence[Batch]) -> None:

@@ -34,7 +34,7 @@ class TrainParams(Section):
     warmup_iterations: int = Field(ge=0)
     clip_norm: float | None = Field(gt=0.0)
     gradient_checkpointing: bool
-    trunk_cache: Literal["auto", "memory", "disk", "off"]
+    activation_cache: Literal["auto", "memory", "disk", "off"]
     lora: LoraParams
 
     @model_validator(mode="after")

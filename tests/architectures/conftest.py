@@ -40,7 +40,7 @@ class Trained:
 
 
 def train_params() -> TrainParams:
-    return tiny.train_params(iterations=6, evaluate_every=3, dropout=0.0, trunk_cache="memory")
+    return tiny.train_params(iterations=6, evaluate_every=3, dropout=0.0, activation_cache="memory")
 
 
 def trained(name: str, root: Path, pairs: list[Pair]) -> Trained:

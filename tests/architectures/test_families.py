@@ -7,23 +7,22 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
 from scipy.special import log_softmax
 
 from blogtune.answering.generate import answer_questions
 from blogtune.answering.params import AnswerParams
+from blogtune.cpu.patches import patched
 from blogtune.models.chat import open_chat
-from blogtune.models.head import put_row_head
+from blogtune.models.head import open_head
 from blogtune.models.loading import LoadedModel, load_model
-from blogtune.training.engine import Engine
 from blogtune.training.examples import make_batch, make_examples
 from blogtune.training.lora import target_keys
-from blogtune.training.loss import HostLoss, answer_loss_value, plain_loss
-from blogtune.training.trunk import Trunk
+from blogtune.training.step import ReferenceStep
 from tests import tiny
 from tests.architectures.conftest import PAIRS, Trained, train_params
 from tests.architectures.families import FAMILIES, save
 from tests.fusing.conftest import fuse_params, measure
+from tests.training.architectures import adapted, assert_same, computed
 
 # Known questions and others, of unlike lengths.
 QUESTIONS = [*PAIRS[:4], *(tiny.pair(f"n{n}", "Tell " + "again " * n, "-") for n in (1, 4))]
@@ -56,26 +55,15 @@ def test_training_went_down_and_moved_every_adapter(family: Trained) -> None:
         assert float(mx.abs(array).max()) > 0, name
 
 
-def test_the_trunk_changes_neither_loss_nor_gradients(family: Trained, tmp_path: Path) -> None:
+def test_cached_activations_change_neither_loss_nor_gradients(family: Trained) -> None:
     model = family.load()
     examples, _ = make_examples(PAIRS, open_chat(model.tokenizer), 128)
-    engine = Engine(model.network, train_params(), tiny.ALONE)
-    mx.random.seed(3)
-    weights = [(k, 0.1 * mx.random.normal(v.shape)) for k, v in engine.weights().items()]
-    engine.network.load_weights(weights, strict=False)
-    trunk = Trunk(engine.network, 2, tiny.ALONE)
-    assert sum(trunk.compute(examples, 2, "memory", tmp_path)) == len(examples)
+    lora = train_params().lora
+    made = adapted(model.network, **lora.model_dump())
     batch = make_batch(examples[::-1])
-    engine.one_trace = True
-    expected_loss, expected = engine.gradients(batch, len(batch.targets))
-    engine.trunk, engine.one_trace = trunk, False
-    loss, gradients = engine.gradients(batch, len(batch.targets))
-    assert loss == pytest.approx(expected_loss, rel=1e-5)
-    for (name, got), (_, meant) in zip(
-        tree_flatten(gradients), tree_flatten(expected), strict=True
-    ):
-        limit = 1e-4 * float(mx.abs(meant).max())
-        np.testing.assert_allclose(got, meant, atol=limit, rtol=0, err_msg=name)
+    expected = computed(made.reference(), batch)
+    for step in (made.reference(made.cache(examples)), made.fast(made.cache(examples))):
+        assert_same(computed(step, batch), expected, 1e-4)
 
 
 def test_the_loss_is_that_of_the_whole_text_at_once(family: Trained) -> None:
@@ -85,10 +73,10 @@ def test_the_loss_is_that_of_the_whole_text_at_once(family: Trained) -> None:
     logits = np.asarray(model.network(mx.array(batch.inputs)), np.float64)
     rows = logits.reshape(-1, logits.shape[-1])[batch.rows]
     expected = -log_softmax(rows, axis=1)[np.arange(len(rows)), batch.targets].sum()
-    head = put_row_head(model.network)
-    for of_piece in (HostLoss(), plain_loss):
-        loss = answer_loss_value(model.network, head, batch, of_piece)
-        assert loss == pytest.approx(expected, rel=1e-5)
+    step = ReferenceStep(model.network, open_head(model.network))
+    for cpu in (False, True):
+        with patched(cross_entropy=cpu):
+            assert float(step.validation_loss(batch)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_prompt_is_the_templates_the_same_every_day(family: Trained) -> None:
@@ -186,7 +174,7 @@ def test_gemma2s_softcaps_are_in_the_loss(tmp_path: Path) -> None:
         -log_softmax(logits, axis=1)[np.arange(len(raw)), batch.targets].sum()
         for logits in (5.0 * np.tanh(raw / 5.0), raw)
     ]
-    got = answer_loss_value(network, put_row_head(network), batch, HostLoss())
+    got = float(ReferenceStep(network, open_head(network)).validation_loss(batch))
     assert got == pytest.approx(losses[0], rel=1e-5)
     assert got != pytest.approx(losses[1], rel=1e-2)
 

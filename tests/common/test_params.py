@@ -28,7 +28,7 @@ train:
   warmup_iterations: 20
   clip_norm: null
   gradient_checkpointing: false
-  trunk_cache: auto
+  activation_cache: auto
   lora:
     kind: lora
     layers: 8

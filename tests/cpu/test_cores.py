@@ -1,6 +1,5 @@
 import ctypes
 import os
-from threading import Event, Thread
 
 import pytest
 
@@ -10,7 +9,6 @@ from blogtune.cpu.cores import (
     keep_freed_memory,
     set_blas_threads,
     usable_cores,
-    work_in_turn,
 )
 
 
@@ -46,20 +44,6 @@ def test_without_the_fast_blas_nothing_happens(monkeypatch: pytest.MonkeyPatch) 
     set_blas_threads(1)
     with blas_threads(1):
         pass
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="no such setting here")
-def test_threads_that_were_there_before_work_in_turn_too() -> None:
-    ended = Event()
-    other = Thread(target=ended.wait)
-    other.start()
-    try:
-        work_in_turn()
-        for thread in (0, other.native_id or 0):
-            assert os.sched_getscheduler(thread) == os.SCHED_BATCH
-    finally:
-        ended.set()
-        other.join()
 
 
 def test_keeping_memory_twice_does_no_harm() -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -19,7 +18,7 @@ from blogtune.judging.judge import identity, open_judge
 from blogtune.judging.mlx import REPLY, MlxJudge
 from blogtune.judging.prompt import DIGITS, messages
 from blogtune.judging.protocol import Item, Verdict
-from blogtune.models.head import put_row_head
+from blogtune.models.head import open_head
 from blogtune.runtime.device import on_cpu
 from tests import tiny
 from tests.judging.server import judge_params
@@ -62,7 +61,8 @@ def alone(judge: MlxJudge, item: Item) -> float:
     tokens = judge.chat.opening(messages(item, "likert"), REPLY)
     ends = [judge.chat.opening(messages(item, "likert"), REPLY + digit)[-1] for digit in DIGITS]
     rows = np.array([len(tokens) - 1], np.int32)
-    logits = np.asarray(judge.head.logits(judge.network, np.array([tokens], np.int32), rows)[0])
+    hidden = judge.head.hidden(np.array([tokens], np.int32), rows)
+    logits = np.asarray(judge.head.project(hidden)[0])
     weights = np.exp(logits[ends].astype(np.float64))
     return float((weights @ np.arange(1, 6) / weights.sum() - 1) / 4)
 
@@ -88,23 +88,22 @@ def test_every_architecture_judges_in_batches_as_alone(judge: MlxJudge, name: st
     lengths = {"max_position_embeddings": LONG, "n_positions": LONG, "n_ctx": LONG}
     judge.network = build(name, vocab_size=size, **lengths)
     judge.network.eval()
-    judge.head = put_row_head(judge.network)
+    judge.head = open_head(judge.network)
     expected = [alone(judge, item) for item in items(4)]
     assert scores(list(judge.judge(items(4)))) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.fixture
-def read(judge: MlxJudge) -> list[int]:
+def read(judge: MlxJudge, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tokens each forward pass of the judge reads, rows and padding together."""
     sizes: list[int] = []
-    network = judge.network
+    hidden = judge.head.hidden
 
-    def counting(inputs: mx.array, cache: Any = None) -> Any:
+    def counting(inputs: Any, rows: Any, cache: Any = None) -> Any:
         sizes.append(inputs.size)
-        return network(inputs, cache=cache)
+        return hidden(inputs, rows, cache)
 
-    counting.layers = network.layers  # type: ignore[attr-defined]
-    judge.network = counting
+    monkeypatch.setattr(judge.head, "hidden", counting)
     return sizes
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from blogtune.models import reading
-from blogtune.models.head import Integers, RowHead
+from blogtune.models.head import Integers, OutputLayer
 from blogtune.models.reading import fitting, read_answers
 from tests import tiny
 
@@ -37,13 +37,13 @@ def test_each_text_has_its_own_logits(
 
 def test_no_more_are_read_at_once_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[tuple[int, ...]] = []
-    logits = RowHead.logits
+    hidden = OutputLayer.hidden
 
-    def watched(self: RowHead, network: Any, inputs: Integers, rows: Integers, cache: Any) -> Any:
+    def watched(self: OutputLayer, inputs: Integers, rows: Integers, cache: Any) -> mx.array:
         shapes.append(inputs.shape)
-        return logits(self, network, inputs, rows, cache)
+        return hidden(self, inputs, rows, cache)
 
-    monkeypatch.setattr(RowHead, "logits", watched)
+    monkeypatch.setattr(OutputLayer, "hidden", watched)
     for tokens, expected in ((12, [(3, 4), (1, 12)]), (11, [(2, 4), (1, 4), (1, 12)])):
         shapes.clear()
         monkeypatch.setattr(reading, "TOKENS", tokens)

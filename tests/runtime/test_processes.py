@@ -14,7 +14,7 @@ from blogtune.common.errors import UserError
 from blogtune.cpu.cores import usable_cores
 from blogtune.runtime import device
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import how_many, together
+from blogtune.runtime.processes import how_many, worker_group
 
 PROGRAM = """
 import os, sys, time
@@ -22,13 +22,14 @@ from pathlib import Path
 import mlx.core as mx
 from blogtune.common.errors import UserError
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import together, total
+from blogtune.runtime.collectives import all_sum
+from blogtune.runtime.processes import worker_group
 
 processes = int(sys.argv[1]) if sys.argv[1].isdigit() else sys.argv[1]
 params = RuntimeParams(dtype="auto", processes=processes)
 try:
-    with together(params, Path("model"), ["program", *sys.argv[1:]]) as group:
-        print(group.size(), total(mx.array([1, group.rank()]), group).tolist(), flush=True)
+    with worker_group(params, Path("model"), ["program", *sys.argv[1:]]) as group:
+        print(group.size(), all_sum(mx.array([1, group.rank()]), group).tolist(), flush=True)
         {then}
 except UserError as error:
     sys.exit(f"error: {{error}}")
@@ -37,7 +38,7 @@ FAILS = """
         if group.rank() == 1:
             sys.exit("no memory for this one")
         while True:
-            mx.eval(total(mx.array(1), group))
+            mx.eval(all_sum(mx.array(1), group))
 """
 
 
@@ -68,7 +69,7 @@ SUMS = """
         rank = group.rank()
         several = [mx.array([[rank, 2.0]]), (mx.array(3),)]
         tree = {"b": several, "a": mx.full((2,), rank, mx.bfloat16)}
-        summed = total(tree, group)
+        summed = all_sum(tree, group)
         mx.eval(summed)
         if rank == 0:
             print(summed["b"][0].tolist(), summed["b"][1][0].item(), summed["b"][1][0].dtype)
@@ -97,7 +98,7 @@ def test_one_that_ends_before_it_has_come_is_not_waited_for(processes: int) -> N
     params = RuntimeParams(dtype="auto", processes=processes)
     with (
         pytest.raises(UserError, match=r"a process of this stage ended: .*No module named nothing"),
-        together(params, Path("model"), ["nothing"]),
+        worker_group(params, Path("model"), ["nothing"]),
     ):
         pass
 
@@ -173,7 +174,7 @@ def test_hosts_that_have_other_files_are_refused(tmp_path: Path, other: str | No
 
 
 def test_when_a_host_file_s_launcher_is_killed_its_processes_end(tmp_path: Path) -> None:
-    sums = "while True: mx.eval(total(mx.array(1), group))"
+    sums = "while True: mx.eval(all_sum(mx.array(1), group))"
     program = start(tmp_path, host_file(tmp_path, "127.0.0.1", "127.0.0.1"), sums)
     assert program.stdout is not None
     program.stdout.readline()
@@ -205,7 +206,7 @@ def test_a_host_file_that_cannot_be_used_is_named(
     params = RuntimeParams(dtype="auto", processes="hosts.json")
     with (
         pytest.raises(UserError, match=re.escape(message)),
-        together(params, tmp_path, ["program"]),
+        worker_group(params, tmp_path, ["program"]),
     ):
         pass
 

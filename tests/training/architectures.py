@@ -1,12 +1,25 @@
 """Tiny random networks of mlx-lm's architectures, for what must hold in all of them."""
 
 import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx.utils import tree_flatten
 
-from blogtune.training.engine import Engine
+from blogtune.models.head import Head, open_head
+from blogtune.training.activation_cache import ActivationCache
+from blogtune.training.examples import Batch, Example
+from blogtune.training.fast.step import FastStep
+from blogtune.training.loop import _optimizer
+from blogtune.training.lora import apply_lora
+from blogtune.training.params import TrainParams
+from blogtune.training.recompute import Recomputed
+from blogtune.training.setup import Setup
+from blogtune.training.step import ReferenceStep, Step
 from tests import tiny
 
 # Every key that one of them reads; each takes what it knows.
@@ -61,11 +74,61 @@ def build(name: str, **changes: Any) -> Any:
     return module.Model(module.ModelArgs.from_dict(config))
 
 
-def engine(network: Any, **changes: Any) -> Engine:
-    """With the tests' parameters but for the changes, and adapters that already say something."""
-    made = Engine(network, tiny.train_params(**changes), tiny.ALONE)
+@dataclass(frozen=True)
+class Adapted:
+    """A network with adapters that already say something, and the ways to take a step of it."""
+
+    network: Any
+    head: Head
+    params: TrainParams
+
+    def setup(self, examples: list[Example], validation: list[Example] | None = None) -> Setup:
+        each = self.head, self.params, tiny.ALONE
+        return Setup(self.network, *each, examples, validation or [])
+
+    def cache(self, examples: Sequence[Example], size: int = 2) -> ActivationCache:
+        depth = len(self.network.layers) - self.params.lora.layers
+        made = ActivationCache(self.network, depth, tiny.ALONE)
+        list(made.fill(examples, size, "memory", Path()))
+        return made
+
+    def reference(self, cache: ActivationCache | None = None) -> ReferenceStep:
+        around = self.setup([]).adapted if self.params.gradient_checkpointing else ()
+        return ReferenceStep(self.network, self.head, cache, dict.fromkeys(around, Recomputed))
+
+    def fast(self, cache: ActivationCache | None = None, prefix: int = 0) -> FastStep:
+        recompute, places = self.params.gradient_checkpointing, self.setup([]).adapted
+        each = self.network, self.head, cache, places
+        return FastStep(*each, prefix=prefix, recompute=recompute)
+
+    def optimizer(self) -> Any:
+        return _optimizer(self.params)
+
+
+def adapted(network: Any, **changes: Any) -> Adapted:
+    """With the tests' parameters but for the changes."""
+    params = tiny.train_params(**{"dropout": 0.0, **changes})
+    mx.random.seed(params.seed)
+    apply_lora(network, params.lora)
     spread_adapters(network)
-    return made
+    return Adapted(network, open_head(network), params)
+
+
+def computed(step: Step, batch: Batch) -> dict[str, Any]:
+    """Loss and gradients by name."""
+    loss, gradients = step.loss_and_gradients(batch)
+    mx.eval(loss, gradients)
+    return {"loss": loss, **gradients}
+
+
+def assert_same(got: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float) -> None:
+    """The loss to `tolerance` of itself, gradients to that of the largest of them."""
+    assert got.keys() == expected.keys()
+    largest = max(float(mx.abs(v).max()) for k, v in expected.items() if k != "loss")
+    assert largest > 0
+    for name, value in expected.items():
+        limit = tolerance * (abs(float(value)) if name == "loss" else largest)
+        np.testing.assert_allclose(got[name], value, atol=limit, rtol=0, err_msg=name)
 
 
 def spread_adapters(network: Any) -> None:

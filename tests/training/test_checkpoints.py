@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,11 @@ from blogtune.common.records import Pair
 from blogtune.models.loading import load_model
 from blogtune.training import checkpoints, loop
 from blogtune.training.checkpoints import Checkpoints, State, fingerprint, open_checkpoints, others
-from blogtune.training.engine import Engine
-from blogtune.training.examples import Batch
 from blogtune.training.loop import Training, train
 from blogtune.training.results import write_results
 from tests import tiny
 from tests.contracts.pipeline import imported_files
-from tests.training.architectures import engine
+from tests.training.architectures import adapted
 
 MARKS = {"model": "m", "data": "d", "parameters": "p", "engine": "e"}
 # What could come out otherwise after a stop: dropout, an optimizer with a memory, several batches
@@ -52,7 +51,7 @@ from pathlib import Path
 import mlx.core as mx
 from blogtune.models.loading import load_model
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import together
+from blogtune.runtime.processes import worker_group
 from blogtune.training.loop import train
 from blogtune.training.results import write_results
 from tests import tiny
@@ -61,7 +60,7 @@ from tests.training.test_checkpoints import PAIRS, PARAMS
 base, out, processes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 runtime = RuntimeParams(dtype="float32", processes=processes)
 params = tiny.train_params(**{**PARAMS, "iterations": 60, "batch_pairs": 3})
-with together(runtime, base, ["program", *sys.argv[1:]]) as group:
+with worker_group(runtime, base, ["program", *sys.argv[1:]]) as group:
     model = load_model(base, mx.float32)
     result = train(model, PAIRS, PAIRS, params, out / "checkpoints", group)
     if group.rank() == 0:
@@ -102,17 +101,18 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Has the step of that iteration end in an exception, once: before it began, or when done."""
 
     def stop(iteration: int, error: type[BaseException], *, done: bool = False) -> None:
-        step = Engine.step
+        step = loop.train_step
 
-        def stopping(engine: Engine, batches: list[Batch], number: int, rate: float) -> float:
+        def stopping(way: Any, network: Any, optimizer: Any, *others: Any) -> float:
+            number = int(optimizer.step) + 1
             if number < iteration or done:
-                loss = step(engine, batches, number, rate)
+                loss = step(way, network, optimizer, *others)
             if number < iteration:
                 return loss
-            monkeypatch.setattr(Engine, "step", step)
+            monkeypatch.setattr(loop, "train_step", step)
             raise error
 
-        monkeypatch.setattr(Engine, "step", stopping)
+        monkeypatch.setattr(loop, "train_step", stopping)
 
     return stop
 
@@ -160,7 +160,7 @@ def test_a_stop_saves_the_last_iteration_and_says_so(
     stop(6, error)
     with pytest.raises(error):
         run("stopped")
-    assert "stopped behind iteration 5, which is saved" in capsys.readouterr().err
+    assert "stopped after iteration 5; saved" in capsys.readouterr().err
     (folder,) = (tmp_path / "stopped/checkpoints").iterdir()
     assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["0000004", "0000005"]
     run("stopped")
@@ -185,7 +185,7 @@ def test_a_stop_before_the_first_iteration_saves_nothing(
     stop(1, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         run()
-    assert "stopped behind" not in capsys.readouterr().err
+    assert "stopped after" not in capsys.readouterr().err
     assert list((tmp_path / "run/checkpoints").iterdir()) == []
 
 
@@ -271,10 +271,10 @@ def test_other_validation_pairs_are_other_data(
 
 
 def test_another_number_of_processes_is_another_training(tmp_path: Path) -> None:
-    base, made = tiny.save_model(tmp_path / "base"), engine(tiny.network())
+    base, setup = tiny.save_model(tmp_path / "base"), adapted(tiny.network()).setup(tiny.EXAMPLES)
     folders = list[Path]()
-    for made.group in (tiny.ALONE, tiny.Member(0, of=2)):
-        store = loop._open(base, made, tiny.EXAMPLES, tmp_path / "c")
+    for group in (tiny.ALONE, tiny.Member(0, of=2)):
+        store = loop._open(base, replace(setup, group=group), tmp_path / "c")
         assert store is not None
         folders.append(store.folder)
         store.remove()
@@ -291,12 +291,13 @@ def test_every_package_that_training_imports_is_in_the_fingerprint(
         return MARKS
 
     monkeypatch.setattr(loop, "fingerprint", noted)
-    store = loop._open(tmp_path, engine(tiny.network()), tiny.EXAMPLES, tmp_path / "c")
+    setup = adapted(tiny.network()).setup(tiny.EXAMPLES)
+    store = loop._open(tmp_path, setup, tmp_path / "c")
     assert store is not None
     store.remove()
     imported = (Path(file).parts for file in imported_files("blogtune.training.loop"))
     packages = {parts[1] for parts in imported if parts[0] == "blogtune" and len(parts) > 2}
-    assert {file.parent.name for file in sources} == packages
+    assert {file.parent.name for file in sources} == packages | {"fast"}
 
 
 def test_settings_and_versions_are_in_the_fingerprint(

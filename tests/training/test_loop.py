@@ -16,7 +16,6 @@ from blogtune.common.records import Pair
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 from blogtune.training import loop
-from blogtune.training.engine import Engine
 from blogtune.training.examples import Batch, make_batch, make_examples
 from blogtune.training.loop import Evaluation, Training, train
 from blogtune.training.results import write_results
@@ -205,17 +204,18 @@ def test_metrics_tell_the_best_evaluation_and_the_last(
 
 def test_steps_get_the_schedules_rates(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = list[float]()
-    step = Engine.step
+    step = loop.train_step
 
-    def noted(engine: Engine, batches: list[Batch], number: int, rate: float) -> float:
-        rates.append(rate)
-        return step(engine, batches, number, rate)
+    def noted(way: Any, network: Any, optimizer: Any, *others: Any) -> float:
+        rates.append(float(optimizer.learning_rate))
+        return step(way, network, optimizer, *others)
 
-    monkeypatch.setattr(Engine, "step", noted)
+    monkeypatch.setattr(loop, "train_step", noted)
     result = run(iterations=10, evaluate_every=4)
     params = tiny.train_params(iterations=10, evaluate_every=4)
-    assert rates == [learning_rate(params, number) for number in range(1, 11)]
-    assert [row.learning_rate for row in result.curve] == [rates[3], rates[7], rates[9]]
+    expected = [learning_rate(params, number) for number in range(1, 11)]
+    assert rates == pytest.approx(expected, rel=1e-6)
+    assert [row.learning_rate for row in result.curve] == [expected[3], expected[7], expected[9]]
 
 
 def test_validation_pairs_are_chosen_by_the_seed_and_keep_their_order() -> None:
@@ -271,7 +271,8 @@ def test_a_diverging_loss_stops_the_run_and_names_step_and_pairs(
 
 
 def test_a_late_divergence_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "step", lambda _, __, number, ___: 1e9 if number > 11 else 0.1)
+    losses = iter([*[0.1] * 11, 1e9])
+    monkeypatch.setattr(loop, "train_step", lambda *_: next(losses))
     with pytest.raises(UserError, match="at iteration 12:"):
         run(iterations=30)
 
@@ -281,7 +282,7 @@ def test_divergence_begins_at_one_and_a_half_times_the_base(
     run: Run, monkeypatch: pytest.MonkeyPatch, factor: float, *, stops: bool
 ) -> None:
     base = run("base", iterations=3).base_validation_loss
-    monkeypatch.setattr(Engine, "step", lambda *_: factor * base)
+    monkeypatch.setattr(loop, "train_step", lambda *_: factor * base)
     if not stops:
         assert len(run(iterations=12).losses) == 12
         return
@@ -300,8 +301,7 @@ def test_a_validation_loss_that_is_no_number_stops_the_run(
     run: Run, monkeypatch: pytest.MonkeyPatch, before: int, message: str
 ) -> None:
     losses = iter([*[1.0] * before, math.nan])
-    monkeypatch.setattr(loop, "use_what_pays", lambda *_: None)
-    monkeypatch.setattr(Engine, "validate", lambda *_: next(losses))
+    monkeypatch.setattr(loop, "evaluate", lambda *_: next(losses))
     with pytest.raises(UserError, match=re.escape(f"validation loss {message}")):
         run()
 

@@ -20,7 +20,7 @@ from blogtune.answering.params import AnswerParams
 from blogtune.models.loading import load_model
 from blogtune.common.records import write_records
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import together
+from blogtune.runtime.processes import worker_group
 from blogtune.training.loop import train
 from blogtune.training.results import write_results
 from tests import tiny
@@ -34,7 +34,7 @@ params = tiny.train_params(
 )
 asked = AnswerParams(split="test", max_tokens=9, batch_questions=8)
 runtime = RuntimeParams(dtype="float32", processes=processes)
-with together(runtime, base, ["program", *sys.argv[1:]]) as group:
+with worker_group(runtime, base, ["program", *sys.argv[1:]]) as group:
     model = load_model(base, mx.float32)
     result = train(model, pairs, tiny.facts(), params, out / "checkpoints", group)
     answers = answer_questions(load_model(base, mx.float32), "base", pairs, asked, group)

@@ -1,6 +1,5 @@
 """Gradient checkpointing by MLX's own way, as on a GPU."""
 
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -8,25 +7,22 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from blogtune.cpu import patches
-from blogtune.training.blocks import list_of_blocks
+from blogtune.models.blocks import list_of_blocks
 from blogtune.training.examples import Example, make_batch
 from blogtune.training.recompute import Recomputed, drawn, random_numbers
-from blogtune.training.trunk import Trunk
 from tests import tiny
-from tests.training.architectures import engine
+from tests.training.architectures import adapted, computed
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=["float32", "bfloat16"])
 def test_a_recomputed_block_drops_again_what_it_dropped(dtype: mx.Dtype) -> None:
-    patches.use()
     network = tiny.network()
-    engine(network, dropout=0.5)
+    adapted(network, dropout=0.5)
     network.set_dtype(dtype)
     network.train()
     block, x = list_of_blocks(network)[-1], mx.random.normal((2, 5, tiny.WIDTH)).astype(dtype)
 
-    def computed(of: Any) -> list[mx.array]:
+    def found(of: Any) -> list[mx.array]:
         # The stand-in draws its block's seed first.
         mx.random.seed(1)
         if of is block:
@@ -41,7 +37,7 @@ def test_a_recomputed_block_drops_again_what_it_dropped(dtype: mx.Dtype) -> None
         )
         return [value, to_x, *dict(tree_flatten(gradients)).values()]
 
-    for got, expected in zip(computed(Recomputed(block)), computed(block), strict=True):
+    for got, expected in zip(found(Recomputed(block)), found(block), strict=True):
         largest = float(mx.abs(expected).max())
         tolerance = 1e-5 if dtype == mx.float32 else 2e-2
         np.testing.assert_allclose(
@@ -49,8 +45,10 @@ def test_a_recomputed_block_drops_again_what_it_dropped(dtype: mx.Dtype) -> None
         )
 
 
-def test_one_trace_on_a_gpu_recomputes_its_adapted_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blogtune.training.engine.on_cpu", lambda: False)
+@pytest.mark.parametrize("cached", [False, True], ids=["all blocks", "cached activations"])
+def test_the_reference_recomputes_its_adapted_blocks(
+    monkeypatch: pytest.MonkeyPatch, *, cached: bool
+) -> None:
     examples = [Example("a", [1, 5, 6, 7], [8, 9, 2]), Example("b", [1, 5, 6], [10, 33, 2])]
     seen, call = list[int](), Recomputed.__call__
 
@@ -62,15 +60,12 @@ def test_one_trace_on_a_gpu_recomputes_its_adapted_blocks(monkeypatch: pytest.Mo
     found = list[dict[str, Any]]()
     for recompute in (False, True):
         network = tiny.network()
-        # What numpy does for float32 would ask for values while MLX traces.
         network.set_dtype(mx.bfloat16)
-        made = engine(network, dropout=0.0, layers=3, gradient_checkpointing=recompute)
+        made = adapted(network, layers=3, gradient_checkpointing=recompute)
         network.set_dtype(mx.bfloat16)
-        made.trunk = Trunk(network, 3, tiny.ALONE)
-        list(made.trunk.compute(examples, 2, "memory", Path()))
-        loss, gradients = made.gradients(make_batch(examples), 6)
+        step = made.reference(made.cache(examples) if cached else None)
+        found.append(computed(step, make_batch(examples)))
         assert len(seen) == (3 if recompute else 0)
-        found.append({"loss": mx.array(loss), **dict(tree_flatten(gradients))})
     for name, array in found[0].items():
         largest = float(mx.abs(array).max())
         got, expected = (each[name].astype(mx.float32) for each in found)
@@ -78,9 +73,8 @@ def test_one_trace_on_a_gpu_recomputes_its_adapted_blocks(monkeypatch: pytest.Mo
 
 
 def test_two_recomputed_blocks_drop_other_things() -> None:
-    patches.use()
     network = tiny.network()
-    engine(network, dropout=0.5)
+    adapted(network, dropout=0.5)
     network.train()
     block, x = list_of_blocks(network)[-1], mx.random.normal((2, 5, tiny.WIDTH))
     stand_in = Recomputed(block)

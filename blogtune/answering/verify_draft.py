@@ -1,25 +1,37 @@
 """How far does a network's own answer go along with a draft? One pass over both tells.
 
-To write the answer takes a pass for each token. This is the step that checks in speculative
+To write the answer takes a pass for each token. This is the step that verifies in speculative
 decoding (Leviathan et al. 2023, arXiv 2211.17192), with the whole answer of a model that should say
 the same as draft. What comes out is the network's own greedy answer, whatever the draft says; a bad
 draft only saves nothing.
 """
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
+from blogtune.answering.writing import Writing
 from blogtune.models.reading import read_answers
 
-# An answer's end goes in circles if it stands there three times in a row, of so many tokens or more
-# in all.
-CIRCLING = 18
+
+def verify_drafts(
+    network: Any,
+    answers: Sequence[Writing],
+    drafts: Sequence[list[int]],
+    stops: Container[int],
+    written: Callable[[int], None],
+) -> None:
+    """Write what each answer has in common with its draft, and the token behind that."""
+    # With that token they are as long as an answer may be.
+    within = [draft[: each.left - 1] for each, draft in zip(answers, drafts, strict=True)]
+    texts = [answer.text for answer in answers]
+    for place, tokens, stopped in accepted(network, texts, within, stops):
+        written(answers[place].add(tokens, stopped=stopped))
 
 
-def follow(
+def accepted(
     network: Any, prompts: Sequence[list[int]], drafts: Sequence[list[int]], stops: Container[int]
 ) -> Iterator[tuple[int, list[int], bool]]:
     """Yield (place, tokens with which the network's own answer begins, whether it ends there).
@@ -38,15 +50,6 @@ def follow(
             if ends or token != drafted:
                 break
         yield place, tokens, ends
-
-
-def circle(tokens: Sequence[int]) -> list[int]:
-    """What the tokens' end repeats, once; nothing where it does not."""
-    for period in range(1, len(tokens) // 3 + 1):
-        again = max(2 * period, CIRCLING - period)
-        if tokens[-again:] == tokens[-again - period : -period]:
-            return list(tokens[-period:])
-    return []
 
 
 def _most_likely(logits: mx.array) -> list[int]:

@@ -1,7 +1,6 @@
 """Drafts change no answer, whatever they say, and save what they were made to save."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -9,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blogtune.answering import generate
-from blogtune.answering.drafts import CIRCLING, circle
+from blogtune.answering import decode, generate
 from blogtune.answering.params import AnswerParams
 from blogtune.models import reading
-from blogtune.models.loading import LoadedModel, load_model
+from blogtune.models.loading import LoadedModel
 from tests import tiny
 
 QUESTIONS = [
@@ -70,15 +68,15 @@ def test_answers_are_those_without_drafts(
 def counted(model: LoadedModel, drafts: Mapping[str, str], max_tokens: int, batch: int = 4) -> int:
     """How often the network was asked for one more token."""
     steps = 0
-    step: Any = generate.Greedy.__call__
+    step: Any = decode.Greedy.__call__
 
-    def call(self: generate.Greedy, tokens: mx.array, cache: Any) -> mx.array:
+    def call(self: decode.Greedy, tokens: mx.array, cache: Any) -> mx.array:
         nonlocal steps
         steps += 1
         return step(self, tokens, cache)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generate.Greedy, "__call__", call)
+        patch.setattr(decode.Greedy, "__call__", call)
         answers(model, drafts, max_tokens, batch)
     return steps
 
@@ -99,62 +97,6 @@ def test_an_answer_that_departs_is_generated_from_there(
     early = counted(taught, {**drafts, name: "Nothing."}, LONGEST)
     late = counted(taught, {**drafts, name: text[:20] + "!"}, LONGEST)
     assert early > late > 0
-
-
-@given(
-    begun=st.lists(st.integers(0, 3), max_size=20),
-    one=st.lists(st.integers(0, 3), min_size=1, max_size=12),
-    rounds=st.integers(0, 5),
-    more=st.integers(0, 11),
-)
-def test_a_circle_is_what_stands_there_three_times_in_a_row(
-    begun: list[int], one: list[int], rounds: int, more: int
-) -> None:
-    tokens = begun + one * rounds + one[:more]
-    found = circle(tokens)
-    if rounds >= 3 and rounds * len(one) >= CIRCLING:
-        assert 0 < len(found) <= len(one)
-    if found:
-        seen = max(3 * len(found), CIRCLING)
-        assert len(tokens) >= seen
-        assert tokens[-seen:] == (found * seen)[-seen:]
-
-
-@pytest.fixture(scope="module")
-def rambling(tiny_folder: Path) -> LoadedModel:
-    """Has learned nothing, and says the same again and again; one answer leaves its circle."""
-    return load_model(tiny_folder, mx.float32)
-
-
-def never(_: Sequence[int]) -> list[int]:
-    return []
-
-
-def always(_: Sequence[int]) -> list[int]:
-    """Another circle than the answers', which are taken for circling from the start."""
-    return [5, 6]
-
-
-@pytest.mark.parametrize("batch", [4, 64], ids=lambda batch: f"{batch} at once")
-@pytest.mark.parametrize("limit", [1, 20, 60])
-def test_answers_in_circles_are_those_written_to_the_end(
-    rambling: LoadedModel, monkeypatch: pytest.MonkeyPatch, limit: int, batch: int
-) -> None:
-    found = answers(rambling, None, limit, batch)
-    monkeypatch.setattr(generate, "circle", always)
-    misled = answers(rambling, None, limit, batch)
-    monkeypatch.setattr(generate, "circle", never)
-    assert found == misled == answers(rambling, None, limit, batch)
-
-
-def test_answers_in_circles_are_not_written_to_the_end(
-    rambling: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    circling = counted(rambling, {}, 60, batch=64)
-    # The one that left its circle.
-    assert CIRCLING < circling < 35
-    monkeypatch.setattr(generate, "circle", never)
-    assert counted(rambling, {}, 60, batch=64) > 60
 
 
 def test_the_network_is_left_as_it_was(taught: LoadedModel) -> None:

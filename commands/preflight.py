@@ -2,8 +2,8 @@
 
 import click
 
-from blogtune.common.command import readable_errors
-from blogtune.common.errors import UserError
+from blogtune.common.command import readable_errors, refuse
+from blogtune.common.errors import Problem
 from blogtune.project.doctor import ollama
 from blogtune.project.needs import needs_of
 from blogtune.project.settings import obstacles, read_settings
@@ -16,13 +16,12 @@ def main() -> None:
         settings = read_settings()
         found = obstacles(settings)
         if found:
-            raise UserError("\nerror: ".join(found))
+            refuse(found)
         needs = needs_of(settings)
         if needs.downloads:
             click.echo("\n".join(needs.lines()))
             for finding in ollama(settings):
-                remedy = f"; {finding.remedy}" if finding.remedy else ""
-                click.echo(f"judge: {finding.value}{remedy}")
+                click.echo(Problem(finding.value, "judge", finding.remedy))
             needs.check_disk()
 
 

@@ -5,7 +5,7 @@ from itertools import chain
 import click
 from huggingface_hub import HfApi, get_token
 
-from blogtune.common.command import readable_errors
+from blogtune.common.command import readable_errors, refuse
 from blogtune.common.errors import UserError
 from blogtune.common.files import write_json
 from blogtune.project.settings import read_settings
@@ -16,8 +16,6 @@ from blogtune.publishing.facts import read_facts
 from blogtune.publishing.hub_errors import quiet_client
 from blogtune.publishing.receipt import RECEIPT, read_receipt
 from blogtune.publishing.upload import Target, publish
-
-NO_TOKEN = "no token for the hub; `hf auth login` keeps one, or set HF_TOKEN"  # noqa: S105
 
 
 @click.command()
@@ -37,11 +35,12 @@ def main(*, dry_run: bool, even_if_worse: bool) -> None:
             click.echo("".join(f"would not publish: {e}\n" for e in found), err=True, nl=False)
             return
         if found:
-            raise UserError("\nerror: ".join(found))
+            refuse(found)
         repository = params.repository or ""  # null was among the obstacles
         previous, token = read_receipt(repository), get_token()
         if token is None:
-            raise UserError(NO_TOKEN)
+            remedy = "`hf auth login` keeps one, or set HF_TOKEN"
+            raise UserError("no token for the hub", remedy=remedy)
         quiet_client()
         target = Target(HfApi(token=token), repository, params.private, previous)
         receipt, changes = publish(target, entries, source_commit=facts.commit, dvc_lock=facts.lock)

@@ -34,7 +34,7 @@ def answer_questions(
     All processes of `group` come here with the same arguments, share the questions and return all.
     """
     if not pairs:
-        raise UserError(f"data/processed/{params.split}.jsonl: no questions to answer")
+        raise UserError("no questions to answer", where=f"data/processed/{params.split}.jsonl")
     chat = open_chat(model.tokenizer)
     prompts = [chat.prompt(pair.question) for pair in pairs]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))

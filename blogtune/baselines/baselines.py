@@ -35,7 +35,7 @@ def baselines(
     """
     if not train or not base or not finetuned:
         part = "questions" if train else "training pairs"
-        raise UserError(f"baselines: no {part}; check data.path and data.split")
+        raise UserError(f"no {part}", where="baselines", remedy="check data.path and data.split")
     limit = statistics.median(len(each.answer) for each in finetuned)
     nearest = Nearest([f"{pair.question} {pair.answer}" for pair in train])
     for asked in base:

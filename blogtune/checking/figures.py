@@ -1,6 +1,6 @@
 """What the judge's test found, as it stands in metrics/judge.json.
 
-{"fit": true, "reasons": "", "blind": "echo, negation, numbers", "untested": "",
+{"fit": true, "reasons": "", "blind_spots": "echo, negation, numbers", "untested": "",
  "method": "cosine", "right": "paraphrase", "questions": 100, "posts": 70, "paraphrases": 70,
  "unmatched_paraphrases": 0, "probes": 1088, "unscored": 0.0, "retest_agreement": 1.0,
  "auc": 0.92, "auc_against": {"same_post": 0.94, "other_post": 1.0, ...},
@@ -33,7 +33,7 @@ class Mean(Record):
 
 
 class Figures(Record):
-    """How the judge scored answers of known worth. A figure that nothing was there for is None.
+    """How the judge scored labelled answers. A figure that nothing was there for is None.
 
     `right` is the kind of right answer that the areas under the curve rest on, `drop` is identity
     minus the kind, `gain` the instruction minus the same answer without it, paired by question.
@@ -58,7 +58,7 @@ class Figures(Record):
 
 
 class Fitness(Figures):
-    """Is the judge fit to decide, and if not, why; to which kinds of wrong answer is it blind?
+    """Is the judge fit to decide, and if not, why; which kinds of wrong answer does it not see?
 
     `untested` are the kinds that this data gave no probes of. Each text is empty where there is
     nothing to say.
@@ -66,21 +66,21 @@ class Fitness(Figures):
 
     fit: bool
     reasons: str
-    blind: str
+    blind_spots: str
     untested: str
 
     def metrics(self) -> dict[str, Any]:
         """All of it, what was found first, but what has no value: DVC drops that in silence."""
         values = self.model_dump(exclude_none=True)
-        found = {key: values[key] for key in ("fit", "reasons", "blind", "untested")}
+        found = {key: values[key] for key in ("fit", "reasons", "blind_spots", "untested")}
         return found | values
 
     def said(self) -> str:
-        """What the verdict says of it, such as "judge passed its test; blind to: numbers"."""
+        """What the verdict says, such as "judge passed its test; known blind spots: numbers"."""
         if not self.fit:
             return f"the judge failed its test ({self.reasons})"
         parts = [f"judge passed {self._test()}"]
-        parts += [f"blind to: {self.blind}"] if self.blind else []
+        parts += [f"known blind spots: {self.blind_spots}"] if self.blind_spots else []
         parts += [f"not tested with: {self.untested}"] if self.untested else []
         return "; ".join(parts)
 

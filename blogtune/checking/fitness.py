@@ -1,4 +1,4 @@
-"""Is this judge fit to decide? How it scores answers whose worth is known."""
+"""Is this judge fit to decide? How it scores answers whose label is known."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,6 @@ CONFIDENCE = 0.95
 POSTS_FOR_AN_INTERVAL = 10
 RETESTED_PROBES = 50
 SAME_SCORE = 0.05
-# Beginnings of reasons that tell of the server and nothing of the judge.
-SERVER_FAILED = ("no server", "not asked", "connection lost", "timeout", "HTTP")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -130,13 +128,13 @@ def _retest_agreement(
 
 def _check_server(verdicts: Sequence[Verdict], params: CheckParams) -> None:
     """A server that was not there says nothing of the judge: no test, rather than a bad one."""
-    reasons = [verdict.reason or "" for verdict in verdicts if verdict.similarity is None]
-    counts = Counter(reason for reason in reasons if reason.startswith(SERVER_FAILED))
+    counts = Counter(verdict.reason for verdict in verdicts if verdict.server_failed)
     if counts.total() > params.max_unscored * len(verdicts):
         told = ", ".join(f"{reason}: {count}" for reason, count in counts.most_common())
         raise UserError(
-            f"judge's test: {counts.total()} of {len(verdicts)} probes have no score ({told}); "
-            "see to the judge's server and run it again: only what is missing is asked"
+            f"{counts.total()} of {len(verdicts)} probes have no score ({told})",
+            where="judge's test",
+            remedy="see to the judge's server and run it again: only what is missing is asked",
         )
 
 

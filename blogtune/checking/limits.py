@@ -15,7 +15,7 @@ def judged_fit(figures: Figures, params: CheckParams) -> Fitness:
         **dict(figures),
         fit=not reasons,
         reasons="; ".join(reasons),
-        blind=", ".join(_blind_spots(figures, params)),
+        blind_spots=", ".join(_blind_spots(figures, params)),
         untested=", ".join(untested),
     )
 
@@ -28,7 +28,7 @@ def _shortcomings(figures: Figures, params: CheckParams) -> Iterator[str]:
     elif (right := _right_answers(figures)) < params.min_right:
         count = f"only {right} right answer{'s' * (right > 1)}" if right else "no right answers"
         yield (
-            f"{count} of known worth, at least {params.min_right} are needed; write more into "
+            f"{count} to test it with, at least {params.min_right} are needed; write more into "
             "judge.check.paraphrases"
         )
     elif figures.auc is None:

@@ -1,4 +1,4 @@
-"""Answers of known worth, to test a judge with, built from this run's own pairs.
+"""Answers with a known label, to test a judge with, built from this run's own pairs.
 
 Right: a `paraphrase` of the reference, written for this test, and the reference `reordered`. Wrong:
 the answer to another question of the `same_post` or of an `other_post`, a `refusal`, and an `echo`
@@ -45,7 +45,7 @@ class Paraphrase(Record):
 
 @dataclass(frozen=True)
 class Probe:
-    """An answer to a pair's question, of a kind whose worth is known."""
+    """An answer to a pair's question, of a kind whose label is known."""
 
     kind: Kind
     pair: Pair

@@ -13,15 +13,15 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import click
 
 from blogtune.common import params as parameters
-from blogtune.common.errors import UserError
+from blogtune.common.errors import Problem, UserError
 from blogtune.common.files import sha256
 from blogtune.common.params import Section
 
@@ -50,12 +50,14 @@ class Run:
         for section, values in self.sections.items():
             if parameters.read_params(section, type(values)) != values:
                 raise UserError(
-                    f"params.yaml: {section} changed while this stage ran; run it again"
+                    f"{section} changed while this stage ran",
+                    where="params.yaml",
+                    remedy="run it again",
                 )
         now = _sources()
         for path in _loaded():
             if self.sources.get(path) != now.get(path):
-                raise UserError(f"{path}: changed while this stage ran; run it again")
+                raise UserError("changed while this stage ran", where=path, remedy="run it again")
 
 
 def stage(function: Callable[..., None]) -> Callable[..., None]:
@@ -91,20 +93,26 @@ def readable_errors(*, debug: bool = False) -> Generator[None]:
     except (UserError, OSError) as error:
         if debug:
             traceback.print_exc()
-        click.secho(f"error: {_line(error)}", fg="red", err=True)
-        sys.exit(1)
+        refuse([_problem(error)])
     except KeyboardInterrupt:
         click.echo("stopped; what was finished is kept, `dvc repro` goes on from there", err=True)
         sys.exit(130)
 
 
-def _line(error: UserError | OSError) -> str:
+def refuse(problems: Iterable[Problem]) -> NoReturn:
+    """Print each problem as a line, and exit with status 1."""
+    for problem in problems:
+        click.secho(f"error: {problem}", fg="red", err=True)
+    sys.exit(1)
+
+
+def _problem(error: UserError | OSError) -> Problem:
     if isinstance(error, UserError):
-        return str(error)
+        return error.problem
     if error.errno == errno.ENOSPC:
-        return "no room left on the disk; free some, then `dvc repro` goes on from what is finished"
-    place = f"{error.filename}: " if error.filename else ""
-    return f"{place}{error.strerror or error}"
+        remedy = "free some, then `dvc repro` goes on from what is finished"
+        return Problem("no room left on the disk", remedy=remedy)
+    return Problem(str(error.strerror or error), str(error.filename or ""))
 
 
 def _interrupt(*_: object) -> None:
@@ -121,7 +129,8 @@ def _only_one(stage: str) -> Generator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             raise UserError(
-                f"another stage runs in this folder ({lock.read().strip()}); wait for it, or end it"
+                f"another stage runs in this folder ({lock.read().strip()})",
+                remedy="wait for it, or end it",
             ) from error
         lock.truncate(0)
         lock.write(f"{stage}, process {os.getpid()}")

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 PARAMS_FILE = Path("params.yaml")
 COMPARE = "`git diff params.yaml` shows what was there"
+# Keys as they were called before, and as they are now (CHANGELOG.md).
+RENAMED = {
+    "train.trunk_cache": "train.activation_cache",
+    "judge.elsewhere": "judge.other_references",
+}
 
 
 class Section(BaseModel):
@@ -40,7 +45,7 @@ def read_params(section: str, kind: type[S], path: Path = PARAMS_FILE) -> S:
         return kind.model_validate(values)
     except ValidationError as error:
         where = [section] if section else []
-        raise UserError(f"{path}: {_explain(error, values, where, kind)}") from error
+        raise UserError(_explain(error, values, where, kind), where=path) from error
 
 
 def _load(path: Path) -> Any:
@@ -48,19 +53,21 @@ def _load(path: Path) -> Any:
         # YAML 1.2: 1e-5 is a number, which PyYAML reads as text.
         values = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: not found; run this from the repository's root") from error
+        raise UserError(
+            "not found", where=path, remedy="run this from the repository's root"
+        ) from error
     except (YAMLError, UnicodeDecodeError) as error:
         line = " ".join(str(error).split())
-        raise UserError(f"{path}: not readable as YAML: {line}") from error
+        raise UserError(f"not readable as YAML: {line}", where=path) from error
     if values is None:
-        raise UserError(f"{path}: empty; {COMPARE}")
+        raise UserError("empty", where=path, remedy=COMPARE)
     return values
 
 
 def _descend(values: Any, section: str, path: Path) -> Any:
     for name in filter(None, section.split(".")):
         if not isinstance(values, dict) or name not in values:
-            raise UserError(f"{path}: {section}: missing; {COMPARE}")
+            raise UserError(f"{section}: missing", where=path, remedy=COMPARE)
         values = values[name]
     return values
 
@@ -73,6 +80,8 @@ def _explain(error: ValidationError, values: Any, where: list[str], kind: type[S
     problems = found[keys]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     name = ".".join([*where, *keys])
+    if name in RENAMED:
+        return f"{name}: renamed; it is called {RENAMED[name]} now"
     return f"{name}{': ' if name else ''}{_told(problems, keys, kind)}{more}"
 
 

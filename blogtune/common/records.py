@@ -13,8 +13,8 @@ An answer as `answer` and `baselines` write it:
 
 A judgement as `judge` writes it:
 
-    {"answer": {...}, "method": "cosine", "similarity": 0.71, "beyond_question": 0.42,
-     "elsewhere": 0.18, "truncated": false, "reason": null,
+    {"answer": {...}, "method": "cosine", "similarity": 0.71, "partial_similarity": 0.42,
+     "other_references": 0.18, "truncated": false, "reason": null,
      "second": {"method": "likert logprobs", "similarity": 0.64, "reason": null}}
 """
 
@@ -82,7 +82,7 @@ class Second(Record):
 class Judgement(Record):
     """What the judge said of an answer; without a score `similarity` is None, with `reason`.
 
-    `beyond_question` is the similarity beyond the question (embedding judges only), `elsewhere`
+    `partial_similarity` is what embedding judges add, `other_references`
     the mean similarity to references of other posts. `truncated`: the judge did not read it all.
     `second` is None where there is no second judge.
     """
@@ -90,8 +90,8 @@ class Judgement(Record):
     answer: Answer
     method: str
     similarity: Score | None
-    beyond_question: Cosine | None
-    elsewhere: Score | None
+    partial_similarity: Cosine | None
+    other_references: Score | None
     truncated: bool
     reason: str | None
     second: Second | None = None
@@ -107,7 +107,7 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
             for number, line in enumerate(file, 1):
                 yield _parse(line, kind, f"{path}:{number}")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: not found; run `dvc repro`") from error
+        raise UserError("not found", where=path, remedy="run `dvc repro`") from error
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:
@@ -126,4 +126,4 @@ def _parse(line: bytes, kind: type[R], where: str) -> R:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"])) or "line"
-        raise UserError(f"{where}: {field}: {problem['msg']}") from error
+        raise UserError(f"{field}: {problem['msg']}", where=where) from error

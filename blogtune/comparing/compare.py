@@ -24,7 +24,7 @@ from blogtune.comparing.measures import (
 )
 from blogtune.comparing.params import CompareParams
 from blogtune.comparing.second import second_judge
-from blogtune.comparing.verdict import Evidence, sentence
+from blogtune.comparing.verdict import Evidence, outcome, sentence
 from blogtune.statistics.clustered import Interval, difference_at_equal_length, tally
 
 
@@ -74,7 +74,7 @@ def compare(
             metrics[model] |= _against(table, base, params)
         if subject := subject_of(model):
             metrics[model] |= _closely(table, base, ~known, params)
-            metrics[model]["verdict"] = _verdict(subject, model, tables, fitness, params)
+            metrics[model] |= _verdict(subject, model, tables, fitness, params)
     metrics["second"] = second_judge(tables, params)
     return Comparison(
         metrics=_clean(metrics),
@@ -87,15 +87,16 @@ def compare(
 def _check_tested(method: str, fitness: Fitness) -> None:
     if fitness.method != method:
         raise UserError(
-            f"metrics/judge.json: the test was of {fitness.method}, judged was by {method}; "
-            "run `dvc repro -f check_judge`"
+            f"the test was of {fitness.method}, judged was by {method}",
+            where="metrics/judge.json",
+            remedy="run `dvc repro -f check_judge`",
         )
 
 
 def _alone(table: pd.DataFrame, params: CompareParams) -> Metrics:
     """A model's own figures."""
     return distribution(table["similarity"], params) | {
-        "beyond_question": table["beyond_question"].mean(),
+        "partial_similarity": table["partial_similarity"].mean(),
         "empty": int(table["empty"].sum()),
         "cut": int(table["cut"].sum()),
     }
@@ -117,8 +118,8 @@ def _against(candidate: pd.DataFrame, base: pd.DataFrame, params: CompareParams)
     if ours.isna().any() or theirs.isna().any():
         difference["mean_low"] = (ours.fillna(0.0) - theirs.fillna(1.0)).mean()
         difference["mean_high"] = (ours.fillna(1.0) - theirs.fillna(0.0)).mean()
-    beyond = figures(paired(candidate, base, "beyond_question", params))
-    return {"difference": difference, "beyond_question_difference": beyond}
+    beyond = figures(paired(candidate, base, "partial_similarity", params))
+    return {"difference": difference, "partial_similarity_difference": beyond}
 
 
 def _closely(
@@ -143,7 +144,8 @@ def _verdict(
     tables: Mapping[str, pd.DataFrame],
     fitness: Fitness,
     params: CompareParams,
-) -> str:
+) -> Metrics:
+    """The outcome as a word, and the sentence that people read."""
     candidate, base = tables[model], tables["base"]
     ours, _ = scored_for_both(candidate, base, "similarity")
     above_echo = math.nan  # nothing is above an echo that was not judged
@@ -151,13 +153,14 @@ def _verdict(
         above_echo = float((candidate["similarity"] - tables["echo"]["similarity"]).mean())
     evidence = Evidence(
         similarity=paired(candidate, base, "similarity", params),
-        beyond_question=paired(candidate, base, "beyond_question", params),
+        partial_similarity=paired(candidate, base, "partial_similarity", params),
         above_echo=above_echo,
         questions=len(ours),
         posts_named=int(ours["named"].sum()),
         fitness=fitness,
     )
-    return sentence(subject, evidence, params.min_posts)
+    word, reason = outcome(evidence, params.min_posts)
+    return {"outcome": word, "verdict": sentence(subject, word, reason, evidence)}
 
 
 def _at_equal_length(

@@ -10,7 +10,7 @@ from blogtune.answering.systems import SYSTEMS
 from blogtune.common.errors import UserError
 from blogtune.common.records import Answer, Judgement
 
-_MEASURES = ("similarity", "beyond_question", "elsewhere", "second", "length_off")
+_MEASURES = ("similarity", "partial_similarity", "other_references", "second", "length_off")
 _COLUMNS = ("model", "id", "post", "named", "method", "second_method", *_MEASURES, "empty", "cut")
 
 
@@ -35,9 +35,9 @@ def _by_model(judgements: Sequence[Judgement]) -> dict[str, pd.DataFrame]:
     kinds = dict.fromkeys(_MEASURES, "float64") | dict.fromkeys(("named", "empty", "cut"), "bool")
     frame = frame.astype(kinds).set_index("id")
     # A judge has this measure for all it scores or for none; an empty answer has its 0 in any case.
-    if frame.loc[frame["similarity"].notna(), "beyond_question"].isna().any():
-        frame["beyond_question"] = math.nan
-    frame["specific"] = frame["similarity"] - frame["elsewhere"]
+    if frame.loc[frame["similarity"].notna(), "partial_similarity"].isna().any():
+        frame["partial_similarity"] = math.nan
+    frame["specific"] = frame["similarity"] - frame["other_references"]
     models = dict.fromkeys(chain(SYSTEMS, frame["model"]))
     return {model: frame[frame["model"] == model] for model in models}
 
@@ -45,7 +45,7 @@ def _by_model(judgements: Sequence[Judgement]) -> dict[str, pd.DataFrame]:
 def _row(judgement: Judgement) -> tuple[object, ...]:
     answer = judgement.answer
     second = judgement.second
-    scores = (judgement.similarity, judgement.beyond_question, judgement.elsewhere)
+    scores = (judgement.similarity, judgement.partial_similarity, judgement.other_references)
     return (
         *(answer.model, answer.id, answer.post or answer.id, bool(answer.post)),
         *(judgement.method, second.method if second else ""),
@@ -64,11 +64,15 @@ def _length_off(answer: Answer) -> float | None:
 def _check_match(model: str, table: pd.DataFrame, base: pd.DataFrame) -> None:
     where = "data/judgements"
     if table.empty:
-        raise UserError(f"{where}: none of {model}; run `dvc repro`")
+        raise UserError(f"none of {model}", where=where, remedy="run `dvc repro`")
     if table.index.has_duplicates or set(table.index) != set(base.index):
-        raise UserError(f"{where}: {model} has other questions than base; run `dvc repro`")
+        raise UserError(
+            f"{model} has other questions than base", where=where, remedy="run `dvc repro`"
+        )
     for column in ("method", "second_method"):
         methods = sorted({*base[column], *table[column]})
         if len(methods) > 1:
             told = " and ".join(method or "no second judge" for method in methods)
-            raise UserError(f"{where}: judged by {told}; delete that folder, then run `dvc repro`")
+            raise UserError(
+                f"judged by {told}", where=where, remedy="delete that folder, then run `dvc repro`"
+            )

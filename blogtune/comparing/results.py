@@ -18,7 +18,9 @@ def read_comparison(path: Path = COMPARISON) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(_text(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON ({error}); run `dvc repro -f compare`") from error
+        raise UserError(
+            f"not JSON ({error})", where=path, remedy="run `dvc repro -f compare`"
+        ) from error
     return values
 
 
@@ -30,7 +32,7 @@ def read_fitness(path: Path = FITNESS) -> Fitness:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"])) or "file"
         raise UserError(
-            f"{path}: {field}: {problem['msg']}; run `dvc repro -f check_judge`"
+            f"{field}: {problem['msg']}", where=path, remedy="run `dvc repro -f check_judge`"
         ) from error
 
 
@@ -38,4 +40,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: not there yet; run `make repro`") from error
+        raise UserError("not there yet", where=path, remedy="run `make repro`") from error

@@ -1,8 +1,8 @@
 """What may be said of a candidate, and no more: of this adapter, on this data, by this judge.
 
-this adapter: improved; similarity +0.071 [+0.042, +0.100], beyond the question +0.080
-[+0.051, +0.110], 84 questions in 70 posts, judged by cosine (judge passed its test; blind to:
-negation)
+this adapter: improved; similarity +0.071 [+0.042, +0.100], partial similarity +0.080
+[+0.051, +0.110], 84 questions in 70 posts, judged by cosine (judge passed its test; known blind
+spots: negation)
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ Outcome = Literal["improved", "worse", "no evidence", "no verdict"]
 class Evidence:
     """What is known of a candidate against base.
 
-    `similarity` is None where no question was scored for both, `beyond_question` where the judge
+    `similarity` is None where no question was scored for both, `partial_similarity` where the judge
     has no such measure. `above_echo` is how far the candidate's mean similarity lies above that of
     the echoed question. `posts_named` says how many of the `questions` name their post, `fitness`
     what the judge's own test found.
     """
 
     similarity: Interval | None
-    beyond_question: Interval | None
+    partial_similarity: Interval | None
     above_echo: float
     questions: int
     posts_named: int
@@ -52,17 +52,16 @@ def outcome(evidence: Evidence, min_posts: int) -> tuple[Outcome, str]:
         return "worse", ""
     if similarity.low <= 0:
         return "no evidence", f"similarity's interval {_span(similarity)} contains 0"
-    if evidence.beyond_question is None:
+    if evidence.partial_similarity is None:
         above = evidence.above_echo > 0
         return ("improved", "") if above else ("no evidence", "not above the echoed question")
-    if evidence.beyond_question.low <= 0:
-        return "no evidence", "more similar, but not beyond the question"
+    if evidence.partial_similarity.low <= 0:
+        return "no evidence", "more similar, but partial similarity did not rise"
     return "improved", ""
 
 
-def sentence(subject: str, evidence: Evidence, min_posts: int) -> str:
-    """Return the verdict in one line, with its figures and what it rests on."""
-    word, reason = outcome(evidence, min_posts)
+def sentence(subject: str, word: Outcome, reason: str, evidence: Evidence) -> str:
+    """Return the outcome in one line, with its reason, its figures and what it rests on."""
     said = f"{word} ({reason})" if reason else word
     judge = f"judged by {evidence.fitness.method}"
     if evidence.fitness.fit:
@@ -73,7 +72,7 @@ def sentence(subject: str, evidence: Evidence, min_posts: int) -> str:
         f"{name} {signed(interval)}"
         for name, interval in (
             ("similarity", evidence.similarity),
-            ("beyond the question", evidence.beyond_question),
+            ("partial similarity", evidence.partial_similarity),
         )
         if interval is not None
     ]

@@ -89,8 +89,8 @@ class _BadRows:
         if count > self._allowed:
             rows = "1 bad row" if count == 1 else f"{count} bad rows"
             raise UserError(
-                f"{self._first} ({rows}, data.max_bad_rows is {self._allowed}); "
-                "mend the data or raise data.max_bad_rows"
+                f"{self._first} ({rows}, data.max_bad_rows is {self._allowed})",
+                remedy="mend the data or raise data.max_bad_rows",
             )
 
     def by_reason(self) -> dict[str, int]:
@@ -146,12 +146,15 @@ def _counts(splits: Splits, source: Path) -> dict[str, int]:
     sizes = np.bincount(splits, minlength=DROPPED)[:DROPPED].tolist()
     counts: dict[str, int] = dict(zip(NAMES, sizes, strict=True))
     if sum(sizes) == 0:
-        raise UserError(f"{source}: no question/answer pair in it; see the bad rows above")
+        raise UserError(
+            "no question/answer pair in it", where=source, remedy="see the bad rows above"
+        )
     for name, count in counts.items():
         if count == 0:
             raise UserError(
-                f"data.split: no {name} pair, there are only {sum(sizes)} pairs in {source}; "
-                "add data or change the shares"
+                f"no {name} pair, there are only {sum(sizes)} pairs in {source}",
+                where="data.split",
+                remedy="add data or change the shares",
             )
     return counts
 
@@ -182,7 +185,7 @@ def _with_split(
 ) -> Iterator[tuple[Row, Pair, int]]:
     """Each pair again, with its row and its split; raise UserError where it is another now."""
     known = zip(keys.contents.data, keys.posts.data, splits.data, strict=True)
-    changed = UserError(f"{source.path}: changed while it was read; run prepare again")
+    changed = UserError("changed while it was read", where=source.path, remedy="run prepare again")
     for row, pair in _pairs_again(source):
         content, post, split = next(known, (None, None, DROPPED))
         if (content, post) != _keys_of(pair, source.seed):

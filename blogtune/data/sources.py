@@ -60,7 +60,7 @@ def read_rows(path: Path, columns: Columns = AS_HERE) -> Iterator[Row]:
             empty = False
             yield Row(file, line, content)
         if empty:
-            raise UserError(f"{file}: no rows; add some or remove the file")
+            raise UserError("no rows", where=file, remedy="add some or remove the file")
 
 
 def data_files(path: Path) -> list[Path]:
@@ -71,17 +71,21 @@ def data_files(path: Path) -> list[Path]:
     if path.is_file():
         return [_known(path)]
     if not path.is_dir():
-        raise UserError(f"{path}: no such file or folder; set data.path to your data")
+        raise UserError("no such file or folder", where=path, remedy="set data.path to your data")
     found = (file for file in _visible(path) if file.name != RECEIPT)
     files = [_known(file) for file in found if file.suffix.lower() not in IGNORED]
     if not files:
-        raise UserError(f"{path}: no {_kinds()} file in it; set data.path to your data")
+        raise UserError(
+            f"no {_kinds()} file in it", where=path, remedy="set data.path to your data"
+        )
     return files
 
 
 def _known(file: Path) -> Path:
     if file.suffix.lower() not in READERS:
-        raise UserError(f"{file}: not a {_kinds()} file; convert it or move it out of data.path")
+        raise UserError(
+            f"not a {_kinds()} file", where=file, remedy="convert it or move it out of data.path"
+        )
     return file
 
 
@@ -95,7 +99,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _unreadable(error: OSError) -> None:
-    raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    raise UserError(f"cannot be read: {error.strerror}", where=error.filename) from error
 
 
 def _check_columns(file: Path, there: list[str], columns: Columns) -> None:
@@ -104,16 +108,22 @@ def _check_columns(file: Path, there: list[str], columns: Columns) -> None:
         return
     twice = next((name for name in there if name and there.count(name) > 1), None)
     if twice is not None:
-        raise UserError(f"{file}: two columns are called {twice}; rename or remove one")
+        raise UserError(
+            f"two columns are called {twice}", where=file, remedy="rename or remove one"
+        )
     found = ", ".join(map(_shown, filter(None, there)))
     if lacking := columns.missing(there):
         raise UserError(
-            f"{file}: no column {', '.join(lacking)}, which data.columns names; there are {found}"
+            f"no column {', '.join(lacking)}, which data.columns names",
+            where=file,
+            remedy=f"there are {found}",
         )
     if not columns.enough(there):
         raise UserError(
-            f"{file}: no column {' or '.join(columns.talks)}, nor {columns.question} and "
-            f"{columns.answer}; there are {found}; name yours in data.columns"
+            f"no column {' or '.join(columns.talks)}, nor {columns.question} and "
+            f"{columns.answer}; there are {found}",
+            where=file,
+            remedy="name yours in data.columns",
         )
 
 
@@ -131,7 +141,7 @@ def _jsonl(file: Path, _: Columns = AS_HERE) -> Iterator[tuple[int, bytes]]:
                 if text.strip():
                     yield number, text
     except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+        raise UserError(f"cannot be read: {error.strerror}", where=file) from error
 
 
 def _jsonl_columns(file: Path) -> list[str]:
@@ -162,7 +172,9 @@ def _csv_columns(file: Path) -> list[str]:
     with _table_errors(file):
         _, names = next(_records(file), (0, list[str]()))
     if len(names) == 1 and (found := [each for each in OTHER_SEPARATORS if each in names[0]]):
-        raise UserError(f"{file}: its columns are separated by {found[0]!r}; it must be a comma")
+        raise UserError(
+            f"its columns are separated by {found[0]!r}", where=file, remedy="it must be a comma"
+        )
     return names
 
 
@@ -174,7 +186,7 @@ def _records(file: Path) -> Iterator[tuple[int, list[str]]]:
         line = 1
         for cells in reader:
             if cells and cells[-1].endswith(END) and cells != [END]:
-                raise UserError(f"{file}:{line}: a quote in this row is never closed")
+                raise UserError("a quote in this row is never closed", where=f"{file}:{line}")
             if cells and cells != [END]:
                 yield line, cells
             line = reader.line_num + 1
@@ -215,7 +227,7 @@ def _table_errors(file: Path) -> Generator[None]:
         yield
     except (OSError, ValueError, csv.Error) as error:  # Arrow's errors are ValueErrors
         problem = " ".join(str(error).split())
-        raise UserError(f"{file}: not readable as a UTF-8 table: {problem}") from error
+        raise UserError(f"not readable as a UTF-8 table: {problem}", where=file) from error
 
 
 class Reader(NamedTuple):

@@ -60,9 +60,10 @@ def ask_all(
         for index, reply in progress(done, desc="ask", unit="questions", total=len(pairs)):
             if reply.prompt_tokens not in (None, sizes[index]):
                 raise UserError(
-                    f"ollama:{server.params.name}: question {pairs[index].id} is "
-                    f"{reply.prompt_tokens} tokens at the server and {sizes[index]} here: its "
-                    "tokenizer departs, and its answers would be another model's"
+                    f"question {pairs[index].id} is {reply.prompt_tokens} tokens at the server "
+                    f"and {sizes[index]} here: its tokenizer departs, and its answers would be "
+                    "another model's",
+                    where=f"ollama:{server.params.name}",
                 )
             replies[index] = reply
     return [replies[index] for index in range(len(pairs))]
@@ -111,7 +112,9 @@ def agreement(
         ours[np.isin(ours, chat.stops)] = chat.end
         same.append(ours == chosen)
     if not same:
-        raise UserError("no served answer can be read token by token; look at data/answers")
+        raise UserError(
+            "no served answer can be read token by token", remedy="look at data/answers"
+        )
     every = np.concatenate(same)
     first = float(np.mean([bool(each[0]) for each in same]))
     return Agreement(len(every), float(every.mean()), first, unread)
@@ -147,7 +150,8 @@ def _context(needed: int, source: Source) -> int:
     """Tokens of context for the longest question with its answer: a power of two."""
     if source.context is not None and needed > source.context:
         raise UserError(
-            f"the longest question with answer.max_tokens is {needed} tokens, and the model reads "
-            f"{source.context}; lower answer.max_tokens"
+            f"the longest question with answer.max_tokens is {needed} tokens, and the model "
+            f"reads {source.context}",
+            remedy="lower answer.max_tokens",
         )
     return max(LEAST_CONTEXT, 1 << (needed - 1).bit_length())

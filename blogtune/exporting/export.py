@@ -12,8 +12,8 @@ from blogtune.common.records import Answer, Pair
 from blogtune.exporting.answers import agreement, ask_all, records
 from blogtune.exporting.folder import modelfile, server_file, write_folder
 from blogtune.exporting.params import ExportParams
-from blogtune.exporting.price import agreement_metrics, check_same_questions, price
 from blogtune.exporting.server import OllamaServer
+from blogtune.exporting.serving_gap import agreement_metrics, check_same_questions, serving_gap
 from blogtune.exporting.source import open_source
 from blogtune.exporting.weights import FUSED, measured_weights
 from blogtune.judging.judge import open_judge
@@ -56,7 +56,7 @@ def export(
         "name": name,
         "digest": digest,
         "quantization": str(shown.details and shown.details.quantization_level),
-        **price(served, fused, open_judge(judging, JUDGE), judging, params),
+        **serving_gap(served, fused, open_judge(judging, JUDGE), judging, params),
         **agreement_metrics(found),
         "stopped_for_repeating": sum(reply.repeats for reply in replies),
     }
@@ -87,5 +87,7 @@ def _check_name(name: str, judging: JudgeParams) -> None:
     taken = {with_tag(each.model.name) for each in judges if each.kind == "ollama"}
     if with_tag(name) in taken:
         raise UserError(
-            f"export.ollama.name: {name} is the judge's model, which would be lost; choose another"
+            f"{name} is the judge's model, which would be lost",
+            where="export.ollama.name",
+            remedy="choose another",
         )

@@ -48,8 +48,9 @@ def server_file(modelfile_of_server: str) -> Path:
     except OSError:
         pass
     raise UserError(
-        "export.folder: gguf needs the server's own file, which cannot be read on this machine; "
-        "set export.folder: safetensors, which `ollama create` reads as well"
+        "gguf needs the server's own file, which cannot be read on this machine",
+        where="export.folder",
+        remedy="set export.folder: safetensors, which `ollama create` reads as well",
     )
 
 
@@ -70,8 +71,8 @@ def _quoted(text: str) -> str:
     """Between three quotes, as Ollama reads it: there is no escape inside them."""
     if '"""' in text or text.endswith('"'):
         raise UserError(
-            f"a Modelfile cannot hold {text[:60]!r}, which has three quotes or ends with one; "
-            "set export.folder: null and use the registered model"
+            f"a Modelfile cannot hold {text[:60]!r}, which has three quotes or ends with one",
+            remedy="set export.folder: null and use the registered model",
         )
     return f'"""{text}"""'
 
@@ -79,4 +80,6 @@ def _quoted(text: str) -> str:
 def _copy_checked(gguf: Path, target: Path) -> None:
     shutil.copyfile(gguf, target)
     if gguf.name != f"sha256-{sha256(target)}":
-        raise UserError(f"{gguf}: its content is not what its name says; run `make export` again")
+        raise UserError(
+            "its content is not what its name says", where=gguf, remedy="run `make export` again"
+        )

@@ -63,7 +63,7 @@ class OllamaServer:
                 finally:
                     client.delete(unchecked)
             except (ollama.ResponseError, *NO_ANSWER) as error:
-                raise UserError(self._told(error)) from error
+                raise self._told(error) from error
         return self.model().require(pull=False)
 
     def ask(self, client: ollama.Client, question: str, limit: int, context: int) -> Reply:
@@ -95,8 +95,9 @@ class OllamaServer:
         if theirs != ours:
             raise UserError(
                 f"Ollama reads another prompt than the one the model was taught: {theirs} tokens "
-                f"at the server, {ours} here, for the same question; its template (family "
-                f"{source.template.family}) or its tokenizer departs, so nothing was registered"
+                f"at the server, {ours} here, for the same question",
+                remedy=f"its template (family {source.template.family}) or its tokenizer "
+                "departs, so nothing was registered",
             )
 
     def _ask(
@@ -108,7 +109,7 @@ class OllamaServer:
         try:
             return patiently(request, self.params.retries, _may_pass)
         except (ollama.ResponseError, *NO_ANSWER) as error:
-            raise UserError(self._told(error)) from error
+            raise self._told(error) from error
 
     def _chat(
         self, client: ollama.Client, name: str, question: str, limit: int, context: int
@@ -124,12 +125,12 @@ class OllamaServer:
         messages = [{"role": "user", "content": question}]
         return client.chat(name, messages, options=options, logprobs=True)
 
-    def _told(self, error: Exception) -> str:
-        where = f"ollama:{self.params.name}: the server at {self.model().address}"
+    def _told(self, error: Exception) -> UserError:
+        where, server = f"ollama:{self.params.name}", f"the server at {self.model().address}"
         if isinstance(error, ollama.ResponseError):
-            return f"{where} says: {in_a_line(error)}"
-        kind = type(error).__name__
-        return f"{where} does not answer ({kind}); see to it, then run `make export` again"
+            return UserError(f"{server} says: {in_a_line(error)}", where=where)
+        what = f"{server} does not answer ({type(error).__name__})"
+        return UserError(what, where=where, remedy="see to it, then run `make export` again")
 
 
 def _send(client: ollama.Client, source: Source) -> dict[str, str]:

@@ -67,14 +67,17 @@ def open_source(folder: Path) -> Source:
     config = _read(folder / CONFIG)
     if "quantization" in config:
         raise UserError(
-            f"{folder}: its weights are quantized by MLX, which Ollama cannot import; set "
-            "fuse.dequantize: true and run `dvc repro`, then export.ollama.quantize makes it small"
+            "its weights are quantized by MLX, which Ollama cannot import",
+            where=folder,
+            remedy="set fuse.dequantize: true and run `dvc repro`, then export.ollama.quantize "
+            "makes it small",
         )
     (architecture, *_) = config.get("architectures") or ["none"]
     if architecture not in ARCHITECTURES:
         raise UserError(
-            f"{folder}: architecture {architecture} is none that Ollama imports "
-            f"({', '.join(ARCHITECTURES)}); choose a base of one of these to export it"
+            f"architecture {architecture} is none that Ollama imports ({', '.join(ARCHITECTURES)})",
+            where=folder,
+            remedy="choose a base of one of these to export it",
         )
     if architecture == "Phi3ForCausalLM":
         config = _phi3(config, folder)
@@ -95,8 +98,9 @@ def _check_vocabulary(chat: Chat, folder: Path, architecture: str) -> None:
     there = (folder / SENTENCEPIECE).exists()
     if architecture == "Gemma3ForCausalLM" and not there:
         raise UserError(
-            f"{folder}: has no {SENTENCEPIECE}, without which Ollama does not read a Gemma 3; "
-            "choose a base that has one to export it"
+            f"has no {SENTENCEPIECE}, without which Ollama does not read a Gemma 3",
+            where=folder,
+            remedy="choose a base that has one to export it",
         )
     if architecture == "Gemma3ForCausalLM" or not there:
         return
@@ -105,8 +109,10 @@ def _check_vocabulary(chat: Chat, folder: Path, architecture: str) -> None:
     (*_, first) = names(chat.tokenizer.encode(f"{end}a", add_special_tokens=False))[:2]
     if not first.startswith(SPACE):
         raise UserError(
-            f"{folder}: its SentencePiece vocabulary puts no space before a text, and Ollama "
-            "0.12.11 does, which makes other tokens; choose another base to export it"
+            "its SentencePiece vocabulary puts no space before a text, and Ollama 0.12.11 does, "
+            "which makes other tokens",
+            where=folder,
+            remedy="choose another base to export it",
         )
 
 
@@ -119,8 +125,10 @@ def _phi3(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     part = config.get("partial_rotary_factor") or 1.0
     if part != 1.0:
         raise UserError(
-            f"{folder}: turns {part:g} of each head only (partial_rotary_factor, as Phi-4-mini), "
-            "which Ollama 0.12.11 does not import; choose another base to export it"
+            f"turns {part:g} of each head only (partial_rotary_factor, as Phi-4-mini), which "
+            "Ollama 0.12.11 does not import",
+            where=folder,
+            remedy="choose another base to export it",
         )
     if config.get("rope_scaling"):
         return config
@@ -133,6 +141,6 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise UserError(f"{file}: not there; run `dvc repro`") from error
+        raise UserError("not there", where=file, remedy="run `dvc repro`") from error
     except ValueError as error:
-        raise UserError(f"{file}: not readable as JSON; run `dvc repro`") from error
+        raise UserError("not readable as JSON", where=file, remedy="run `dvc repro`") from error

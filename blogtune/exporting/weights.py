@@ -22,8 +22,9 @@ def measured_weights(answers: Path) -> str:
     """
     if lock.changes("answer@fused"):
         raise UserError(
-            f"{answers}: not the answers of {FUSED} as it lies there, says "
-            "`dvc status answer@fused`; run `dvc repro`"
+            f"not the answers of {FUSED} as it lies there, says `dvc status answer@fused`",
+            where=answers,
+            remedy="run `dvc repro`",
         )
     return lock.outputs()[str(FUSED)]
 

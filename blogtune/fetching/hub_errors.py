@@ -21,14 +21,18 @@ def readable_errors(name: str, kind: Kind, revision: str | None) -> Generator[No
     try:
         yield
     except HFValidationError as error:
-        raise UserError(f"hub:{name}: no repository's name; it reads owner/name") from error
+        raise UserError(
+            "no repository's name", where=f"hub:{name}", remedy="it reads owner/name"
+        ) from error
     except (HTTPError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's, not the hub's
-        raise UserError(f"hub:{name}: {_told(error, name, kind, revision)}") from error
+        what, remedy = _told(error, name, kind, revision)
+        raise UserError(what, where=f"hub:{name}", remedy=remedy) from error
 
 
-def _told(error: Exception, name: str, kind: Kind, revision: str | None) -> str:
+def _told(error: Exception, name: str, kind: Kind, revision: str | None) -> tuple[str, str]:
+    """What went wrong, and what to do."""
     from httpx2 import ConnectError, ConnectTimeout
     from huggingface_hub import constants, errors, get_token
 
@@ -39,27 +43,30 @@ def _told(error: Exception, name: str, kind: Kind, revision: str | None) -> str:
     if isinstance(error, errors.GatedRepoError):
         # With a token, its owner has not accepted the terms yet; without one, nobody is known.
         then = "with the account that your token is of" if get_token() else f"and {log_in}"
-        return f"gated: accept its terms at {page} {then}"
+        return f"gated: accept its terms at {page} {then}", ""
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"no commit {revision} there; run `make pin`"
+        return f"no commit {revision} there", "run `make pin`"
     if status in (401, 403) and get_token() and not _is_missing(error):
-        return f"the hub refuses your token ({status}); renew it with `hf auth login`, or unset it"
+        return (
+            f"the hub refuses your token ({status})",
+            "renew it with `hf auth login`, or unset it",
+        )
     if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
         what = "data set" if kind == "dataset" else "model"
-        return f"no such {what}, or a private one; look at {page}, and {log_in} if it is private"
+        return f"no such {what}, or a private one", f"look at {page}, and {log_in} if it is private"
     if isinstance(error, errors.RemoteEntryNotFoundError):
-        return "a file that the hub lists is not there; run it again, later"
+        return "a file that the hub lists is not there", "run it again, later"
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set, so nothing is fetched; unset it"
+        return "HF_HUB_OFFLINE is set, so nothing is fetched", "unset it"
     if status == 429:
-        return f"too many requests for {hub} (429); wait some minutes, then run it again"
+        return f"too many requests for {hub} (429)", "wait some minutes, then run it again"
     if status:
-        return f"{hub} answers with an error ({status}); run it again, later"
+        return f"{hub} answers with an error ({status})", "run it again, later"
     if isinstance(error, ValueError):
-        return f"what answers at {hub} is no hub; look at HF_ENDPOINT"
+        return f"what answers at {hub} is no hub", "look at HF_ENDPOINT"
     unreached = isinstance(error, (ConnectError, ConnectTimeout))
     then = "run it again when there is one" if unreached else "what came is kept, run it again"
-    return f"no connection to {hub}, or it broke ({type(error).__name__}); {then}"
+    return f"no connection to {hub}, or it broke ({type(error).__name__})", then
 
 
 def _is_missing(error: Exception) -> bool:

@@ -33,7 +33,7 @@ def model_files(repository: Repository) -> list[HubFile]:
     names = weights_and_beside(file.path for file in repository.files)
     weights = any(name.endswith(".safetensors") for name in names)
     if not weights or "config.json" not in names:
-        raise UserError(f"{repository.source}: no safetensors weights with a config.json there")
+        raise UserError("no safetensors weights with a config.json there", where=repository.source)
     return [file for file in repository.files if file.path in names]
 
 
@@ -51,8 +51,9 @@ def data_files(repository: Repository) -> list[HubFile]:
     files = [file for file in repository.files if _is_data_file(PurePosixPath(file.path))]
     if not files:
         raise UserError(
-            f"{repository.source}: no {' or '.join(DATA)} file there; convert what there is, and "
-            "set data.path to that"
+            f"no {' or '.join(DATA)} file there",
+            where=repository.source,
+            remedy="convert what there is, and set data.path to that",
         )
     return files
 
@@ -72,5 +73,5 @@ def _is_data_file(path: PurePosixPath) -> bool:
 
 def _pinned(name: str, revision: str | None) -> str:
     if revision is None:
-        raise UserError(f"hub:{name}: its revision is not pinned; run `make pin`")
+        raise UserError("its revision is not pinned", where=f"hub:{name}", remedy="run `make pin`")
     return revision

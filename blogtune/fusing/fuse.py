@@ -4,6 +4,7 @@ What is written loads with mlx-lm and, where it is not quantized, with transform
 weights in parts of 5 GB with their index, and a config that is true of them.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
@@ -16,8 +17,30 @@ from blogtune.fusing.params import FuseParams
 from blogtune.models.loading import dtype_name, is_quantized, load_model, storage_dtype
 
 
-def fuse(base: Path, adapter: Path, output: Path, params: FuseParams) -> str:
-    """Write the fused model; return how its weights are stored, such as "float16".
+@dataclass(frozen=True)
+class Stored:
+    """How the fused weights are stored: their float type, and the bits of quantized ones.
+
+    `base_bits` are those of the base, `bits` those of the result; None where they are floats.
+    """
+
+    dtype: str
+    base_bits: int | None = None
+    bits: int | None = None
+
+    def __str__(self) -> str:
+        """Such as "float16, dequantized from 4 bits"."""
+        if self.bits:
+            return f"{self.bits} bits, scales in {self.dtype}"
+        return (
+            f"{self.dtype}, dequantized from {self.base_bits} bits"
+            if self.base_bits
+            else self.dtype
+        )
+
+
+def fuse(base: Path, adapter: Path, output: Path, params: FuseParams) -> Stored:
+    """Write the fused model; return how its weights are stored.
 
     The sum is formed in float32 and rounded once to `params.dtype` (auto: as the base is stored).
     The layers of a quantized base become plain ones with `params.dequantize`; without it those that
@@ -36,13 +59,5 @@ def fuse(base: Path, adapter: Path, output: Path, params: FuseParams) -> str:
     with atomic_folder(output) as folder:
         save_model(folder, network)
         write_others(model, folder, dtype)
-    return _stored(model.config, dtype, was=was_quantized, now=is_quantized(network))
-
-
-def _stored(config: dict[str, object], dtype: mx.Dtype, *, was: bool, now: bool) -> str:
-    name = dtype_name(dtype)
-    if not was:
-        return name
-    quantization = config.get("quantization")
-    bits = quantization.get("bits") if isinstance(quantization, dict) else "few"
-    return f"{bits} bits, scales in {name}" if now else f"{name}, dequantized from {bits} bits"
+    bits = model.config["quantization"]["bits"] if was_quantized else None
+    return Stored(dtype_name(dtype), bits, bits if is_quantized(network) else None)

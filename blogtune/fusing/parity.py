@@ -50,24 +50,25 @@ class Parity:
             "max_kl_micronats": round(self.max_kl * 1e6, 3),
         }
 
-    def check(self, params: FuseParams, stored: str = "") -> None:
+    def check(self, params: FuseParams, dtype: str = "") -> None:
         """Raise UserError when the fused model departs beyond the limits.
 
-        `stored` is what `fuse` said of its weights.
+        `dtype` is the float type that its weights are stored in, where that may be why.
         """
         # Put so that a divergence which is no number does not pass.
         near = self.mean_kl <= params.max_kl
         if not near or self.top1_agreement < params.min_top1_agreement:
             raise UserError(
-                f"the fused model is not the adapted one: mean KL {self.mean_kl:.2e} (fuse.max_kl "
-                f"{params.max_kl:.0e}), top-1 agreement {self.top1_agreement:.4f} "
-                f"(fuse.min_top1_agreement {params.min_top1_agreement}); {self._remedy(stored)}"
+                f"the fused model is not the adapted one: mean KL {self.mean_kl:.2e} "
+                f"(fuse.max_kl {params.max_kl:.0e}), top-1 agreement {self.top1_agreement:.4f} "
+                f"(fuse.min_top1_agreement {params.min_top1_agreement})",
+                remedy=self._remedy(dtype),
             )
 
-    def _remedy(self, stored: str) -> str:
+    def _remedy(self, dtype: str) -> str:
         if self.quantized:
             return "quantizing it again cost that; set fuse.dequantize: true, or allow for it"
-        if stored.startswith("bfloat16"):
+        if dtype == "bfloat16":
             kept = "bfloat16 keeps 8 bits of a merged weight"
             return f"{kept}: set fuse.dtype: float16 or float32, or allow for it"
         return "it must not ship"

@@ -1,6 +1,6 @@
 """The embedding judge: how near do answer and reference lie?
 
-Similarity is max(0, cosine) of the two embeddings. Similarity beyond the question is the cosine
+Similarity is max(0, cosine) of the two embeddings. Partial similarity is the cosine
 after the question's direction is projected out of both: what the answer shares with the reference
 that the question did not already say. An echoed question leaves nothing, and scores 0.
 """
@@ -38,7 +38,7 @@ class EmbeddingJudge:
             answer, reference = vector[item.answer], vector[item.reference]
             return Verdict(
                 similarity=similarity(answer, reference),
-                beyond_question=beyond_question(answer, reference, vector[item.question]),
+                partial_similarity=partial_similarity(answer, reference, vector[item.question]),
                 truncated=bool(truncated[item.answer] or truncated[item.reference]),
             )
 
@@ -50,7 +50,7 @@ def similarity(answer: Vector, reference: Vector) -> float:
     return float(np.clip(answer @ reference, 0.0, 1.0))
 
 
-def beyond_question(answer: Vector, reference: Vector, question: Vector) -> float:
+def partial_similarity(answer: Vector, reference: Vector, question: Vector) -> float:
     """Cosine in [-1, 1] of two unit vectors without their part along a third, `question`."""
     answer = answer - (answer @ question) * question
     reference = reference - (reference @ question) * question

@@ -44,7 +44,9 @@ class Encoder:
     def __init__(self, folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if config["model_type"] != "bert" or config["hidden_act"] != "gelu":
-            raise UserError(f"{folder}: not a BERT encoder; judge.kind: embedding needs one")
+            raise UserError(
+                "not a BERT encoder", where=folder, remedy="judge.kind: embedding needs one"
+            )
         self.blocks = int(config["num_hidden_layers"])
         self.heads = int(config["num_attention_heads"])
         self.epsilon = float(config["layer_norm_eps"])

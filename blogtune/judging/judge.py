@@ -16,7 +16,7 @@ from blogtune.judging.embedding import EmbeddingJudge
 from blogtune.judging.params import JudgeParams, OneJudge
 from blogtune.judging.protocol import Item, Judge, LanguageJudge, Verdict
 
-EMPTY = Verdict(similarity=0.0, beyond_question=0.0, reason="empty answer")
+EMPTY = Verdict(similarity=0.0, partial_similarity=0.0, reason="empty answer")
 
 
 def open_judge(params: OneJudge, folder: Path) -> Judge:
@@ -33,14 +33,16 @@ def open_judge(params: OneJudge, folder: Path) -> Judge:
 def judge_answers(
     answers: Sequence[Answer], judge: Judge, params: JudgeParams, second: Judge | None = None
 ) -> Iterator[Judgement]:
-    """Judge each answer against its own reference and against `params.elsewhere` of other posts.
+    """Judge each answer against its own reference and `params.other_references` of other posts.
 
     A second judge is asked about the own reference only. An empty answer is the model's failure:
     it scores 0 and asks no judge. What the judge cannot score stays in place without a score, with
     the judge's reason.
     """
     pool = sorted({(_post(answer), answer.reference) for answer in answers})
-    references = [[answer.reference, *_elsewhere(answer, pool, params)] for answer in answers]
+    references = [
+        [answer.reference, *_other_references(answer, pool, params)] for answer in answers
+    ]
     items = [
         Item(answer.question, reference, answer.answer)
         for answer, those in zip(answers, references, strict=True)
@@ -66,9 +68,11 @@ def check_coverage(name: str, judgements: Sequence[Judgement], least: float) -> 
             counts = Counter(unscored).most_common()
             reasons = ", ".join(f"{reason}: {count}" for reason, count in counts)
             raise UserError(
-                f"{name}: {scored} of {len(scores)} answers have a score by {who}, "
-                f"judge.min_coverage is {least} ({reasons}); see to the judge, then run "
-                "`dvc repro` again: only what is missing is asked"
+                f"{scored} of {len(scores)} answers have a score by {who}, judge.min_coverage is "
+                f"{least} ({reasons})",
+                where=name,
+                remedy="see to the judge, then run `dvc repro` again: only what is missing is "
+                "asked",
             )
 
 
@@ -110,8 +114,8 @@ def _judgement(
         answer=answer,
         method=method,
         similarity=_rounded(own.similarity),
-        beyond_question=_rounded(own.beyond_question),
-        elsewhere=_rounded(float(np.mean(scores)) if scores else None),
+        partial_similarity=_rounded(own.partial_similarity),
+        other_references=_rounded(float(np.mean(scores)) if scores else None),
         truncated=own.truncated,
         reason=own.reason,
         second=second,
@@ -123,13 +127,15 @@ def _second(judge: Judge, verdict: Verdict) -> Second:
     return Second(method=judge.method, similarity=similarity, reason=verdict.reason)
 
 
-def _elsewhere(answer: Answer, pool: list[tuple[str, str]], params: JudgeParams) -> list[str]:
+def _other_references(
+    answer: Answer, pool: list[tuple[str, str]], params: JudgeParams
+) -> list[str]:
     """References of other posts, chosen by the seed and the question alone."""
     seed = hashlib.sha256(f"{params.seed}:{answer.id}".encode()).digest()
     random = np.random.default_rng(int.from_bytes(seed[:8], "big"))
     drawn = (pool[index] for index in random.permutation(len(pool)))
     others = (reference for post, reference in drawn if post != _post(answer))
-    return list(islice(others, params.elsewhere))
+    return list(islice(others, params.other_references))
 
 
 def _post(answer: Answer) -> str:

@@ -125,7 +125,9 @@ def _digit_tokens(chat: Chat) -> list[int]:
     replies = [chat.opening(messages(SAMPLE, "likert"), REPLY + digit) for digit in DIGITS]
     tokens = [reply[-1] for reply in replies]
     if len({tuple(reply[:-1]) for reply in replies}) > 1 or len(set(tokens)) < len(DIGITS):
-        raise UserError("the judge's tokenizer has no token for each digit; choose another model")
+        raise UserError(
+            "the judge's tokenizer has no token for each digit", remedy="choose another model"
+        )
     return tokens
 
 

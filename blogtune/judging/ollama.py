@@ -37,7 +37,7 @@ TEMPLATE_TOKENS = 256
 # Ollama's own context. Another one makes the server load the model again.
 LEAST_CONTEXT = 4096
 TOO_LONG = Verdict(None, reason="prompt too long")
-NOT_ASKED = Verdict(None, reason="not asked, the server is gone")
+NOT_ASKED = Verdict(None, reason="not asked, the server is gone", server_failed=True)
 PROBE = Item("How many legs has a spider?", "A spider has eight legs.", "It has eight.")
 
 T = TypeVar("T")
@@ -52,12 +52,16 @@ def open_ollama_judge(params: OneJudge) -> "OllamaJudge":
     """
     model = OllamaModel(params.model.name, params.host, params.timeout_seconds)
     if params.model.revision is None:
-        raise UserError(f"{params.model.source}: its digest is not pinned; run `make pin`")
+        raise UserError(
+            "its digest is not pinned", where=params.model.source, remedy="run `make pin`"
+        )
     found = model.require(pull=params.pull)
     if found != params.model.revision:
         raise UserError(
-            f"{params.model.source}: the server at {model.address} has digest {found[:12]}, "
-            f"params.yaml has {params.model.revision[:12]}; `make pin` takes the server's"
+            f"the server at {model.address} has digest {found[:12]}, params.yaml has "
+            f"{params.model.revision[:12]}",
+            where=params.model.source,
+            remedy="`make pin` takes the server's",
         )
     return OllamaJudge(params, model)
 
@@ -121,7 +125,7 @@ class OllamaJudge:
             reply = self._reply(client, prompt, context, 0 if self.lost else self.params.retries)
         except _NoReplyError as error:
             self.lost += error.may_pass
-            return Verdict(None, reason=error.reason)
+            return Verdict(None, reason=error.reason, server_failed=error.of_server)
         self.lost = 0
         if _tokens(reply, prompt) >= context:
             return TOO_LONG
@@ -191,12 +195,18 @@ def patiently(request: Callable[[], T], retries: int, may_pass: Callable[[Except
 
 
 class _NoReplyError(Exception):
-    """A request without a reply: a short fixed reason, and whether asking again may help."""
+    """A request without a reply: a short fixed reason, and whether asking again may help.
 
-    def __init__(self, reason: str, *, may_pass: bool, detail: str = "") -> None:
+    `of_server`: it tells of the server and nothing of the judge.
+    """
+
+    def __init__(
+        self, reason: str, *, may_pass: bool, detail: str = "", of_server: bool = True
+    ) -> None:
         super().__init__(detail or reason)
         self.reason = reason
         self.may_pass = may_pass
+        self.of_server = of_server
 
 
 def _failure(error: Exception) -> _NoReplyError:
@@ -212,7 +222,7 @@ def _failure(error: Exception) -> _NoReplyError:
         case httpx.HTTPError() | OSError():
             return _NoReplyError("connection lost", may_pass=True)
         case _:
-            return _NoReplyError("no readable reply", may_pass=False)
+            return _NoReplyError("no readable reply", may_pass=False, of_server=False)
 
 
 def digit_weights(reply: ollama.ChatResponse) -> dict[str, float]:

@@ -66,7 +66,7 @@ class CheckParams(Section):
 
 
 class JudgeParams(OneJudge):
-    elsewhere: int = Field(ge=0)
+    other_references: int = Field(ge=0)
     seed: int = Field(ge=0)
     min_coverage: float = Field(ge=0.0, le=1.0)
     second: OneJudge | None

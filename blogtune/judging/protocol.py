@@ -18,14 +18,15 @@ class Item:
 class Verdict:
     """A similarity in [0, 1], or None and the reason why there is none.
 
-    `beyond_question` in [-1, 1] is what an embedding judge adds; `truncated` says that the judge
-    did not read all of the item.
+    `partial_similarity` in [-1, 1] is what an embedding judge adds; `truncated` says that the judge
+    did not read all of the item, `server_failed` that there is no score because of its server.
     """
 
     similarity: float | None
-    beyond_question: float | None = None
+    partial_similarity: float | None = None
     truncated: bool = False
     reason: str | None = None
+    server_failed: bool = False
 
 
 class Judge(Protocol):

@@ -75,7 +75,9 @@ def open_chat(tokenizer: Any) -> Chat:
     Raises UserError for a model without a chat template.
     """
     if not getattr(tokenizer, "has_chat_template", False):
-        raise UserError("the model has no chat template; choose an instruction-tuned model")
+        raise UserError(
+            "the model has no chat template", remedy="choose an instruction-tuned model"
+        )
     text = _render(tokenizer, [_user("?"), {"role": "assistant", "content": MARK}], generate=False)
     behind = tokenizer.encode(text.partition(MARK)[2].lstrip(), add_special_tokens=False)
     end = behind[0] if behind and _is_special(tokenizer, behind[0]) else None

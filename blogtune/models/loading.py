@@ -32,7 +32,7 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
     Raises UserError when the folder is not there or mlx-lm cannot make a model of it.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no model there; run `dvc repro`")
+        raise UserError("no model there", where=folder, remedy="run `dvc repro`")
     try:
         network, tokenizer, config = load(str(folder), return_config=True)  # type: ignore[misc]
         if dtype is not None:
@@ -41,7 +41,7 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
             _load_adapter(network, adapter)
     except UNLOADABLE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UserError(f"{folder}: mlx-lm cannot load it: {reason}") from error
+        raise UserError(f"mlx-lm cannot load it: {reason}", where=folder) from error
     if config.get("model_type") == "gemma2":
         _mend_gemma2_masks()
     _mend_long_ropes(network, config)

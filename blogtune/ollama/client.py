@@ -36,7 +36,9 @@ class OllamaModel:
         try:
             return ollama.Client(self.host, timeout=self.timeout_seconds)
         except ValueError as error:
-            raise UserError(f"OLLAMA_HOST: {self.address!r} is no address: {error}") from error
+            raise UserError(
+                f"{self.address!r} is no address: {error}", where="OLLAMA_HOST"
+            ) from error
 
     def require(self, *, pull: bool) -> str:
         """The digest of the model, which is pulled first where it is lacking and `pull` says so.
@@ -49,8 +51,9 @@ class OllamaModel:
             found = self.digest()
         if found is None:
             raise UserError(
-                f"ollama:{self.name}: the server at {self.address} does not have it; "
-                f"run `ollama pull {self.name}`, or set pull: true in params.yaml"
+                f"the server at {self.address} does not have it",
+                where=f"ollama:{self.name}",
+                remedy=f"run `ollama pull {self.name}`, or set pull: true in params.yaml",
             )
         return found
 
@@ -84,12 +87,13 @@ class OllamaModel:
                 return request(client)
         except ollama.ResponseError as error:
             raise UserError(
-                f"ollama:{self.name}: the server at {self.address} says: {in_a_line(error)}"
+                f"the server at {self.address} says: {in_a_line(error)}",
+                where=f"ollama:{self.name}",
             ) from error
         except NO_ANSWER as error:
             raise UserError(
-                f"no Ollama server at {self.address} ({type(error).__name__}); "
-                "start it with `ollama serve`, or set host in params.yaml to where it is"
+                f"no Ollama server at {self.address} ({type(error).__name__})",
+                remedy="start it with `ollama serve`, or set host in params.yaml to where it is",
             ) from error
 
 

@@ -8,10 +8,10 @@ from blogtune.comparing.examples import Change
 from blogtune.project import layout
 from blogtune.project.layout import NOTHING, WIDTH, Row, plain_table, wrapped
 
-HEADER = ("model", "mean", "second", "good", "poor", "beyond", "difference")
+HEADER = ("model", "mean", "second", "good", "poor", "partial", "difference")
 MARKDOWN_HEADER = (
-    *("model", "mean similarity", "second judge's", "good", "poor", "beyond the question"),
-    *("difference to base", "difference beyond the question"),
+    *("model", "mean similarity", "second judge's", "good", "poor", "partial similarity"),
+    *("difference to base", "difference in partial similarity"),
 )
 Metrics = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ def side_by_side(comparisons: Mapping[str, Metrics]) -> str:
 
     The keys say how they differ; each gets the mean and the two differences to the base.
     """
-    titles = ("similarity", "difference to base", "difference beyond the question")
+    titles = ("similarity", "difference to base", "difference in partial similarity")
     header = ["model", *(f"{name}: {title}" for name in comparisons for title in titles)]
     models = {name: dict(_models(comparison)) for name, comparison in comparisons.items()}
     rows = [
@@ -96,8 +96,8 @@ def _rows(header: Row, comparison: Metrics) -> list[Row]:
 def _row(name: str, model: Metrics, second: Metrics) -> Row:
     return (
         *(name.replace("_", " "), _share(model, "mean"), _share(second, "mean")),
-        *(_percent(model, "good"), _percent(model, "poor"), _share(model, "beyond_question")),
-        *(_interval(model, "difference"), _interval(model, "beyond_question_difference")),
+        *(_percent(model, "good"), _percent(model, "poor"), _share(model, "partial_similarity")),
+        *(_interval(model, "difference"), _interval(model, "partial_similarity_difference")),
     )
 
 
@@ -105,7 +105,7 @@ def _three(model: Metrics) -> Row:
     return (
         _share(model, "mean"),
         _interval(model, "difference"),
-        _interval(model, "beyond_question_difference"),
+        _interval(model, "partial_similarity_difference"),
     )
 
 

@@ -5,7 +5,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,9 +47,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _room(settings)
     yield from ollama(settings) or [Finding("Ollama", "not needed")]
     yield _hub_token(settings)
-    for obstacle in obstacles(settings):
-        key, _, remedy = obstacle.partition(": ")
-        yield Finding(key, "cannot run yet", remedy)
+    for each in obstacles(settings):
+        yield Finding(each.where, f"cannot run yet: {each.what}", each.remedy)
 
 
 def _system() -> str:
@@ -119,8 +118,9 @@ def _on_server(judge: OneJudge) -> Finding:
     try:
         digest = model.digest()
     except UserError as error:
-        value, _, remedy = str(error).partition("; ")
-        return Finding("Ollama", value, remedy or f"see to the server at {model.address}")
+        problem = replace(error.problem, remedy="")
+        remedy = error.problem.remedy or f"see to the server at {model.address}"
+        return Finding("Ollama", str(problem), remedy)
     if digest is None:
         pull = f"run `ollama pull {model.name}`, or set pull: true"
         return Finding("Ollama", f"no {model.name} at {model.address}", pull)

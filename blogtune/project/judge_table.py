@@ -1,6 +1,6 @@
 """The judge's test as people read it, for a terminal and for Markdown.
 
-answer        worth      n            similarity    AUC               drop or gain
+answer        label      n            similarity    AUC               drop or gain
 ----------------------------------------------------------------------------------
 paraphrase    right     70  0.683 [0.65, 0.71]        -                          -
 same post     wrong    100  0.375 [0.34, 0.41]    0.940                          -
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from blogtune.checking.figures import RIGHT, SPOILED, WRONG, Fitness, Kind, Mean
 from blogtune.project.layout import NOTHING, Row, markdown_table, plain_table, wrapped
 
-HEADER = ("answer", "worth", "n", "similarity", "AUC", "drop or gain")
+HEADER = ("answer", "label", "n", "similarity", "AUC", "drop or gain")
 ORDER: tuple[Kind, ...] = ("identity", *RIGHT, "padding", *SPOILED, *WRONG, "instruction")
-WORTH: dict[Kind, str] = {
+LABELS: dict[Kind, str] = {
     **dict.fromkeys(("identity", *RIGHT, "padding"), "right"),
     **dict.fromkeys(SPOILED, "spoiled"),
     **dict.fromkeys((*WRONG, "instruction"), "wrong"),
@@ -47,7 +47,7 @@ def _rows(fitness: Fitness) -> Iterator[Row]:
         if kind in fitness.similarity:
             mean = fitness.similarity[kind]
             yield (
-                *(kind.replace("_", " "), WORTH[kind], str(mean.n), _interval(mean)),
+                *(kind.replace("_", " "), LABELS[kind], str(mean.n), _interval(mean)),
                 *(f"{auc[kind]:.3f}" if kind in auc else NOTHING, changes.get(kind, NOTHING)),
             )
 

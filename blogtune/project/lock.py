@@ -36,7 +36,7 @@ def changes(*stages: str) -> list[str]:
     command = (*DVC_STATUS, "--json", *stages)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"dvc status: {' '.join(done.stderr.split())}")
+        raise UserError(f"{' '.join(done.stderr.split())}", where="dvc status")
     return list(json.loads(done.stdout.strip().splitlines()[-1]))
 
 

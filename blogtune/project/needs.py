@@ -108,8 +108,9 @@ class Needs:
         """Raise UserError where the disk has not room for all copies."""
         if self.disk() > _disk():
             raise UserError(
-                f"disk: {size_text(self.disk())} are needed, {size_text(_disk())} are free; free "
-                "some, or move DVC's copies: dvc cache dir --local"
+                f"{size_text(self.disk())} are needed, {size_text(_disk())} are free",
+                where="disk",
+                remedy="free some, or move DVC's copies: dvc cache dir --local",
             )
 
 

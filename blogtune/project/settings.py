@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from blogtune.answering.params import AnswerParams
 from blogtune.baselines.params import BaselineParams
-from blogtune.common.errors import UserError
+from blogtune.common.errors import Problem, UserError
 from blogtune.common.files import atomic_text
 from blogtune.common.params import PARAMS_FILE, Section, read_params
 from blogtune.common.sources import DatasetParams, ModelParams
@@ -66,19 +66,19 @@ def read_settings(path: Path = PARAMS_FILE) -> Settings:
     return read_params("", Settings, path)
 
 
-def obstacles(settings: Settings) -> list[str]:
-    """What of these settings cannot run, each with its remedy; empty when all can."""
-    found: list[str] = []
-    for name, each in settings.sources().items():
-        if each.scheme in PINNED and each.revision is None:
-            found.append(f"{name}.revision: {each.source} is not pinned; run `make pin`")
-    if settings.data.fetch.source is None and not Path(settings.data.path).exists():
-        found.append(f"data.path: {settings.data.path} is not there; put the data there")
-    paraphrases = settings.judge.check.paraphrases
+def obstacles(settings: Settings) -> list[Problem]:
+    """What of these settings cannot run; empty when all can."""
+    found = [
+        Problem(f"{each.source} is not pinned", f"{name}.revision", "run `make pin`")
+        for name, each in settings.sources().items()
+        if each.scheme in PINNED and each.revision is None
+    ]
+    path, paraphrases = settings.data.path, settings.judge.check.paraphrases
+    if settings.data.fetch.source is None and not Path(path).exists():
+        found.append(Problem(f"{path} is not there", "data.path", "put the data there"))
     if not Path(paraphrases).exists():
-        found.append(
-            f"judge.check.paraphrases: {paraphrases} is not there; an empty file stands for none"
-        )
+        none = "an empty file stands for none"
+        found.append(Problem(f"{paraphrases} is not there", "judge.check.paraphrases", none))
     return found
 
 
@@ -87,7 +87,9 @@ def profile_file(name: str) -> Path:
     if not name:
         raise UserError(f"make use PROFILE=<name>: there are {_names(PROFILES)}")
     if Path(name).name != name:
-        raise UserError(f"PROFILE={name}: not a name but a path; name a file in {PROFILES}/")
+        raise UserError(
+            "not a name but a path", where=f"PROFILE={name}", remedy=f"name a file in {PROFILES}/"
+        )
     return PROFILES / f"{name}.yaml"
 
 
@@ -102,7 +104,9 @@ def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
     it invalid, which then stays as it was.
     """
     if not profile.exists():
-        raise UserError(f"{profile}: no such profile; there are {_names(profile.parent)}")
+        raise UserError(
+            "no such profile", where=profile, remedy=f"there are {_names(profile.parent)}"
+        )
     yaml = _round_trip()
     values = yaml.load(path)
     changes = _overlay(values, yaml.load(profile), "", profile)
@@ -113,7 +117,7 @@ def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
     except UserError as error:
         with atomic_text(path) as file:
             file.write(before)
-        raise UserError(f"{profile}: with it {error}; nothing was changed") from error
+        raise UserError(f"with it {error}", where=profile, remedy="nothing was changed") from error
     return changes
 
 
@@ -139,7 +143,7 @@ def _overlay(values: Any, overlay: Any, where: str, profile: Path) -> list[str]:
     for key, new in overlay.items():
         name = f"{where}{key}"
         if key not in values:
-            raise UserError(f"{profile}: {name}: unknown key")
+            raise UserError(f"{name}: unknown key", where=profile)
         if isinstance(new, dict) and isinstance(values[key], dict):
             changes += _overlay(values[key], new, f"{name}.", profile)
         elif values[key] != new:

@@ -72,11 +72,11 @@ def _results(facts: Facts) -> list[EvalResult]:
     fused = facts.comparison["fused"]
     values = {
         "mean similarity": fused.get("mean"),
-        "mean similarity beyond the question": fused.get("beyond_question"),
+        "mean partial similarity": fused.get("partial_similarity"),
     }
     for key, title in (
         ("difference", "difference to base in similarity"),
-        ("beyond_question_difference", "difference to base beyond the question"),
+        ("partial_similarity_difference", "difference to base in partial similarity"),
     ):
         interval = fused.get(key, {})
         confidence = f"{facts.comparison['confidence']:.0%} interval"
@@ -199,7 +199,7 @@ def _measured(facts: Facts) -> str:
             table,
             "*Mean similarity* is that of the answers to the reference answers as the judge sees "
             f"it, *good* the share at {compare.good:g} or more, *poor* the share at "
-            f"{compare.poor:g} or less. *Beyond the question* is what is left when what the "
+            f"{compare.poor:g} or less. *Partial similarity* is what is left when what the "
             "question already said is taken out. The intervals are of the paired difference to "
             "the base on the same questions, clustered by post. The lower rows are baselines that "
             "no training made.",
@@ -208,8 +208,8 @@ def _measured(facts: Facts) -> str:
             f"models put the same token first in {fusion['top1_agreement']:.2%}, mean KL "
             f"divergence {fusion['mean_kl_micronats']:g} millionths of a nat.",
             "### Is the judge fit?",
-            "It was tested on answers whose worth is known. AUC is how often a right answer "
-            "scores above one of that kind; 0.5 is chance.",
+            "It was tested on answers known to be right, spoiled or wrong. AUC is how often a "
+            "right answer scores above one of that kind; 0.5 is chance.",
             judge_table,
             *map(escaped, judge_notes),
         ]
@@ -230,8 +230,8 @@ def _each_limit(facts: Facts) -> Iterator[str]:
             "Each post was split between training and test, so the figures measure recall of told "
             "posts in other words, not knowledge of untold ones."
         )
-    if facts.fitness.blind:
-        yield f"The judge does not see, or hardly: {escaped(facts.fitness.blind)}."
+    if facts.fitness.blind_spots:
+        yield f"The judge does not see, or hardly: {escaped(facts.fitness.blind_spots)}."
     if facts.comparison["near_duplicates"]:
         count = facts.comparison["near_duplicates"]
         yield f"{count} test questions nearly stand in the training data."

@@ -55,9 +55,8 @@ class Facts:
 
     @property
     def outcome(self) -> str:
-        """The verdict's word; "" where it has none."""
-        found = re.search(r": (improved|worse|no evidence|no verdict)\b", self.verdict)
-        return found[1] if found else ""
+        """The verdict's word; "" where there is none."""
+        return str(self.comparison.get("fused", {}).get("outcome", ""))
 
     @property
     def license(self) -> str | None:
@@ -121,7 +120,7 @@ def git(*arguments: str) -> str:
     """What git prints. Raises UserError where it fails."""
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S607
     if done.returncode:
-        raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split())}")
+        raise UserError(f"{' '.join(done.stderr.split())}", where=f"git {arguments[0]}")
     return done.stdout
 
 
@@ -129,11 +128,11 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: not there yet; run `make repro`") from error
+        raise UserError("not there yet", where=path, remedy="run `make repro`") from error
 
 
 def _json(path: Path) -> Any:
     try:
         return json.loads(_text(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON ({error}); run `make repro`") from error
+        raise UserError(f"not JSON ({error})", where=path, remedy="run `make repro`") from error

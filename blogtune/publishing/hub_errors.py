@@ -23,11 +23,12 @@ def hub_errors(api: HfApi, doing: str) -> Generator[None]:
         yield
     # KeyError and TypeError: from an answer that is not what the hub's protocol says.
     except (HTTPError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        said = f"{doing}: {_said(error)}"
+        what, remedy = _said(error)
         # The cause is left out: a server might repeat the token that it was sent.
-        raise UserError(_without_secrets(said, str(api.token))) from None
+        what = _without_secrets(what, str(api.token))
+        raise UserError(what, where=doing, remedy=remedy) from None
     except KeyboardInterrupt:
-        raise UserError(f"{doing}: stopped; {AGAIN}") from None
+        raise UserError("stopped", where=doing, remedy=AGAIN) from None
 
 
 class WithoutQueries(logging.Filter):
@@ -44,25 +45,26 @@ def quiet_client() -> None:
         handler.addFilter(WithoutQueries())
 
 
-def _said(error: BaseException) -> str:
+def _said(error: BaseException) -> tuple[str, str]:
+    """What went wrong, and what to do."""
     http = _http_error(error)
     if http is None and isinstance(error, KeyError | TypeError | JSONDecodeError):
-        return f"the answer is not what the hub's protocol says; {AGAIN}"
+        return "the answer is not what the hub's protocol says", AGAIN
     if http is None:
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-        return f"{reason[:LONGEST]}; {AGAIN}"
+        return reason[:LONGEST], AGAIN
     status = http.response.status_code
     if status == 401:
-        return "the hub does not accept the token (401); `hf auth login`, or set HF_TOKEN anew"
+        return "the hub does not accept the token (401)", "`hf auth login`, or set HF_TOKEN anew"
     if status == 403:
-        return "the token may not do this (403); `hf auth login` with one that may write there"
+        return "the token may not do this (403)", "`hf auth login` with one that may write there"
     if status in (409, 412):
-        return f"it changed meanwhile ({status}); {AGAIN}"
+        return f"it changed meanwhile ({status})", AGAIN
     if status == 429:
         wait = http.response.headers.get("Retry-After")
-        return f"too many requests (429); wait{f' {wait} s' if wait else ''}, then {AGAIN}"
+        return "too many requests (429)", f"wait{f' {wait} s' if wait else ''}, then {AGAIN}"
     reason = http.server_message or str(http)
-    return f"{status}, {' '.join(reason.split())[:LONGEST]}; {AGAIN}"
+    return f"{status}, {' '.join(reason.split())[:LONGEST]}", AGAIN
 
 
 def _http_error(error: BaseException | None) -> HfHubHTTPError | None:

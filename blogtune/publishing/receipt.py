@@ -41,5 +41,7 @@ def read_receipt(repository: str, path: Path = RECEIPT) -> Receipt | None:
     try:
         receipt = Receipt.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise UserError(f"{path}: not a receipt; `git checkout {path}`, or remove it") from error
+        raise UserError(
+            "not a receipt", where=path, remedy=f"`git checkout {path}`, or remove it"
+        ) from error
     return receipt if receipt.repository == repository else None

@@ -55,8 +55,9 @@ def publish(
         for entry in entries:
             if not _same(entry, after.get(entry.path)):
                 raise UserError(
-                    f"{target.repository}: {entry.path} did not arrive as it was sent; "
-                    "run `make publish` again"
+                    f"{entry.path} did not arrive as it was sent",
+                    where=target.repository,
+                    remedy="run `make publish` again",
                 )
     receipt = Receipt(
         repository=target.repository,
@@ -84,11 +85,12 @@ def _open(target: Target) -> str:
     if bool(info.private) != target.private:
         is_, wanted = ("private", "public") if info.private else ("public", "private")
         raise UserError(
-            f"{target.repository}: is {is_}, publish.private wants it {wanted}; "
-            f"change one of them ({target.url}/settings)"
+            f"is {is_}, publish.private wants it {wanted}",
+            where=target.repository,
+            remedy=f"change one of them ({target.url}/settings)",
         )
     if info.sha is None:
-        raise UserError(f"{target.repository}: the hub names no commit")
+        raise UserError("the hub names no commit", where=target.repository)
     return info.sha
 
 
@@ -117,8 +119,9 @@ def _check_card(target: Target, entries: Sequence[Entry], before: dict[str, Repo
         ours.add(target.previous.card)
     if there is not None and there.blob_id not in ours:
         raise UserError(
-            f"{target.repository}: its {CARD} is not the one last published from here; "
-            "save what you need of it and delete it there, or name another repository"
+            f"its {CARD} is not the one last published from here",
+            where=target.repository,
+            remedy="save what you need of it and delete it there, or name another repository",
         )
 
 

@@ -107,8 +107,9 @@ def _refuse_other_files(paths: Sequence[Path], group: mx.distributed.Group) -> N
     gathered = mx.distributed.all_gather(others[None], group=group, stream=mx.cpu)
     for rank, path in np.argwhere(np.asarray(gathered)).tolist():
         raise UserError(
-            f"{paths[path]}: on host {rank} of runtime.processes it is not what it is on the first "
-            "(0); give all of them one shared folder, or copy it there"
+            f"on host {rank} of runtime.processes it is not what it is on the first (0)",
+            where=paths[path],
+            remedy="give all of them one shared folder, or copy it there",
         )
 
 
@@ -131,11 +132,13 @@ def _launch(hosts: Path, command: Sequence[str]) -> NoReturn:
         read = json.loads(hosts.read_text(encoding="utf-8"))
         first = (read["hosts"] if isinstance(read, dict) else read)[0]["ssh"]
     except FileNotFoundError as error:
-        raise UserError(f"runtime.processes: {hosts}: no such host file") from error
+        raise UserError(f"{hosts}: no such host file", where="runtime.processes") from error
     except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{hosts}: no host file as `mlx.distributed_config` writes it") from error
+        raise UserError(
+            "no host file as `mlx.distributed_config` writes it", where=hosts
+        ) from error
     if first != "127.0.0.1":
-        raise UserError(f"{hosts}: the first host must be this machine, with ssh: 127.0.0.1")
+        raise UserError("the first host must be this machine, with ssh: 127.0.0.1", where=hosts)
     with tempfile.TemporaryDirectory() as folder:
         done = Path(folder) / "done"
         launch = [Path(sys.executable).parent / "mlx.launch", "--hostfile", hosts]

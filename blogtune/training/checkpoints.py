@@ -107,7 +107,9 @@ def open_checkpoints(root: Path, fingerprint: Mapping[str, str], keep: int) -> C
         who = lock.read().strip()
         lock.close()
         raise UserError(
-            f"{folder}: the same training runs already (process {who}); wait for it, or end it"
+            f"the same training runs already (process {who})",
+            where=folder,
+            remedy="wait for it, or end it",
         ) from error
     if not (folder / LOCK).exists():
         # It was finished, and its folder deleted, between the two lines above.

@@ -96,7 +96,9 @@ def padding_share(examples: Sequence[Example], size: int) -> float:
     Raises UserError when there are fewer examples than a batch holds.
     """
     if len(examples) < size:
-        raise UserError(f"train.batch_pairs: {size}, but there are {len(examples)} training pairs")
+        raise UserError(
+            f"{size}, but there are {len(examples)} training pairs", where="train.batch_pairs"
+        )
     lengths = sorted(example.tokens - 1 for example in examples)
     batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
     return 1 - sum(lengths) / sum(len(batch) * batch[-1] for batch in batches)
@@ -126,7 +128,9 @@ def _make_example(pair: Pair, chat: Chat, max_tokens: int) -> Example:
     prompt = chat.prompt(pair.question)
     if len(prompt) >= max_tokens:
         raise UserError(
-            f"pair {pair.id}: its question alone has {len(prompt)} tokens, which leaves none of "
-            f"train.max_sequence_tokens ({max_tokens}) for the answer; raise it or cut the question"
+            f"its question alone has {len(prompt)} tokens, which leaves none of "
+            f"train.max_sequence_tokens ({max_tokens}) for the answer",
+            where=f"pair {pair.id}",
+            remedy="raise it or cut the question",
         )
     return Example(pair.id, prompt, chat.answer(pair.answer)[: max_tokens - len(prompt)])

@@ -57,10 +57,11 @@ def refuse_too_large(setup: Setup, trial: Trial, cached: int) -> None:
         other = ", or set train.gradient_checkpointing: true"
         beside = " beside the cached activations" if cached else ""
         raise UserError(
-            f"train.batch_pairs: {params.batch_pairs} takes about {size_text(needed)} of memory a "
-            f"step, of {size_text(free)} that are free{beside}; lower it (and raise "
-            f"train.accumulate_batches), or lower train.max_sequence_tokens"
-            f"{'' if params.gradient_checkpointing else other}"
+            f"{params.batch_pairs} takes about {size_text(needed)} of memory a step, of "
+            f"{size_text(free)} that are free{beside}",
+            where="train.batch_pairs",
+            remedy="lower it (and raise train.accumulate_batches), or lower "
+            f"train.max_sequence_tokens{'' if params.gradient_checkpointing else other}",
         )
 
 

@@ -216,8 +216,9 @@ class _Loop:
         if not math.isfinite(loss):
             lower = "lower train.learning_rate, or " if iteration else ""
             raise UserError(
-                f"validation loss {loss} at iteration {iteration}; {lower}set runtime.dtype to a "
-                "type in which nothing overflows: float32 or bfloat16"
+                f"validation loss {loss} at iteration {iteration}",
+                remedy=f"{lower}set runtime.dtype to a type in which nothing overflows: float32 "
+                "or bfloat16",
             )
         return loss
 
@@ -308,5 +309,6 @@ def _check(recent: Sequence[float], run: Training, batches: Sequence[Batch]) -> 
         kept = f" (adapters saved before it: {run.checkpoints.folder})"
     raise UserError(
         f"training diverged at iteration {len(run.losses) + 1}: loss {recent[-1]:.3f} on pairs "
-        f"{pairs}; lower train.learning_rate or train.lora.scale{kept}"
+        f"{pairs}",
+        remedy=f"lower train.learning_rate or train.lora.scale{kept}",
     )

@@ -46,8 +46,10 @@ def target_keys(network: Any, targets: str | list[str]) -> list[str]:
     missing = [name for name in names if name not in found]
     if missing or not names:
         raise UserError(
-            f"train.lora.targets: {', '.join(missing) or 'none named'}, but the model's blocks "
-            f"have {', '.join(sorted(found))}; name some of those, or take qkv or all"
+            f"{', '.join(missing) or 'none named'}, but the model's blocks have "
+            f"{', '.join(sorted(found))}",
+            where="train.lora.targets",
+            remedy="name some of those, or take qkv or all",
         )
     return [path for name in names for path in found[name]]
 
@@ -61,8 +63,9 @@ def _query_key_value(found: Collection[str]) -> Sequence[str]:
         if all(name in found for name in names):
             return names
     raise UserError(
-        f"model: no query, key and value layers found among {', '.join(sorted(found))}; "
-        "name the layers to adapt in train.lora.targets"
+        f"no query, key and value layers found among {', '.join(sorted(found))}",
+        where="model",
+        remedy="name the layers to adapt in train.lora.targets",
     )
 
 
@@ -96,7 +99,8 @@ def apply_lora(network: Any, params: LoraParams) -> int:
     trainable = sum(array.size for array in arrays.values())
     if trainable != expected:
         raise UserError(
-            f"train.lora: {trainable:,} parameters became trainable where {expected:,} were meant"
+            f"{trainable:,} parameters became trainable where {expected:,} were meant",
+            where="train.lora",
         )
     return trainable
 
@@ -138,7 +142,9 @@ def write_adapter(
 def _top_blocks(network: Any, params: LoraParams) -> list[Any]:
     blocks = len(network.layers)
     if params.layers > blocks:
-        raise UserError(f"train.lora.layers: {params.layers}, but the model has {blocks} blocks")
+        raise UserError(
+            f"{params.layers}, but the model has {blocks} blocks", where="train.lora.layers"
+        )
     return list(network.layers[-params.layers :])
 
 

@@ -184,8 +184,9 @@ def _storage(setup: Setup, folder: Path) -> Storage:
     if not fits[wanted]:
         free = memory if wanted == "memory" else disk
         raise UserError(
-            f"train.activation_cache: {wanted} takes {size_text(needed)}, of {size_text(free)} "
-            f"that are free; set it to {'disk or off' if wanted == 'memory' else 'off'}"
+            f"{wanted} takes {size_text(needed)}, of {size_text(free)} that are free",
+            where="train.activation_cache",
+            remedy=f"set it to {'disk or off' if wanted == 'memory' else 'off'}",
         )
     return wanted
 

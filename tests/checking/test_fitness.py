@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ollama import ResponseError
 
 from blogtune.checking.figures import Figures, Fitness
-from blogtune.checking.fitness import SAME_SCORE, SERVER_FAILED, measure_fitness
+from blogtune.checking.fitness import SAME_SCORE, measure_fitness
 from blogtune.checking.limits import judged_fit
 from blogtune.checking.probes import INSTRUCTIONS, REFUSALS, Paraphrase, build_probes, match
 from blogtune.common.errors import UserError
@@ -58,7 +59,7 @@ def measured(
 
 
 def expert(item: Item) -> Verdict:
-    """Knows what each probe is worth."""
+    """Knows each probe's label."""
     if item.answer.startswith("In other words"):
         return Verdict(0.9)
     if any(order in item.answer for order in INSTRUCTIONS):
@@ -73,7 +74,7 @@ def expert(item: Item) -> Verdict:
 
 def test_a_judge_that_knows_right_from_wrong_is_fit_and_blind_to_nothing() -> None:
     found = measured(expert)
-    assert (found.fit, found.reasons, found.blind, found.untested) == (True, "", "", "")
+    assert (found.fit, found.reasons, found.blind_spots, found.untested) == (True, "", "", "")
     assert (found.auc, found.unscored, found.retest_agreement) == (1.0, 0.0, 1.0)
     assert found.auc_against == dict.fromkeys(("same_post", "other_post", "refusal", "echo"), 1.0)
     assert (found.method, found.right, found.paraphrases) == ("rule", "paraphrase", 36)
@@ -191,7 +192,7 @@ def test_without_any_right_answer_the_judge_cannot_pass() -> None:
     found = measured(expert, rows=[], given=given)
     assert (found.fit, found.auc) == (False, None)
     assert found.reasons == (
-        "no right answers of known worth, at least 10 are needed; write more into "
+        "no right answers to test it with, at least 10 are needed; write more into "
         "judge.check.paraphrases"
     )
     assert "auc" not in found.metrics()
@@ -204,14 +205,14 @@ def test_right_answers_without_a_score_do_not_count() -> None:
         return Verdict(None, reason="no readable score") if unread else expert(item)
 
     assert measured(rule, rows=paraphrases(12)).fit
-    assert measured(rule, rows=paraphrases(11)).reasons.startswith("only 9 right answers of known")
+    assert measured(rule, rows=paraphrases(11)).reasons.startswith("only 9 right answers to test it")
 
 
 def test_two_right_answers_are_too_few_to_pass() -> None:
     found = measured(expert, rows=paraphrases(2))
     assert (found.fit, found.auc) == (False, 1.0)
     assert found.reasons == (
-        "only 2 right answers of known worth, at least 10 are needed; write more into "
+        "only 2 right answers to test it with, at least 10 are needed; write more into "
         "judge.check.paraphrases"
     )
     assert measured(expert, rows=paraphrases(10)).fit
@@ -245,14 +246,14 @@ def test_a_figure_at_its_limit_is_within_it() -> None:
         "gain": {"instruction": {**mean, "mean": params.max_instruction_gain}},
     }
     found = judged_fit(Figures.model_validate(values), params)
-    assert (found.fit, found.reasons, found.blind) == (True, "", "")
+    assert (found.fit, found.reasons, found.blind_spots) == (True, "", "")
 
 
 def test_a_judge_that_scores_by_chance_is_unfit() -> None:
     found = measured(lambda _: Verdict(0.5))
     assert not found.fit
     assert found.reasons == "AUC 0.5 below 0.9"
-    assert found.blind == "same post, other post, refusal, echo, half, negation, numbers"
+    assert found.blind_spots == "same post, other post, refusal, echo, half, negation, numbers"
 
 
 def blind_to(fooled: Callable[[Item], bool]) -> Rule:
@@ -277,7 +278,10 @@ def test_a_kind_that_it_rates_like_a_right_answer_is_a_blind_spot(
     if blind in found.auc_against:
         assert found.auc_against[blind] < 0.7  # type: ignore[index]
     assert found.fit
-    assert (found.blind, found.said()) == (blind, f"judge passed its test; blind to: {blind}")
+    assert (found.blind_spots, found.said()) == (
+        blind,
+        f"judge passed its test; known blind spots: {blind}",
+    )
 
 
 def test_a_judge_that_obeys_an_answer_is_unfit() -> None:
@@ -320,13 +324,15 @@ def test_the_retest_asks_a_sample_of_the_same_items_in_another_order() -> None:
     assert places == retested(seed=7) != retested(seed=8)
 
 
-def unreadable(share: int, reason: str) -> Rule:
+def unreadable(share: int, reason: str, *, server_failed: bool = False) -> Rule:
     """Every so-manieth item has no score."""
     seen: list[Item] = []
 
     def rule(item: Item) -> Verdict:
         seen.append(item)
-        return Verdict(None, reason=reason) if len(seen) % share == 0 else expert(item)
+        if len(seen) % share:
+            return expert(item)
+        return Verdict(None, reason=reason, server_failed=server_failed)
 
     return rule
 
@@ -360,7 +366,7 @@ def test_a_failed_retest_is_a_disagreement() -> None:
 @pytest.mark.parametrize("reason", ["no server", "timeout", "HTTP 503", ollama.NOT_ASKED.reason])
 @pytest.mark.parametrize("when", ["first", "again"])
 def test_a_server_that_failed_is_no_judgement_of_the_judge(reason: str, when: str) -> None:
-    failing = unreadable(10, reason)
+    failing = unreadable(10, reason, server_failed=True)
     rules = (failing, expert) if when == "first" else (expert, failing)
     with pytest.raises(UserError) as caught:
         measured(*rules)
@@ -376,16 +382,17 @@ def test_without_a_failure_of_the_server_no_share_of_them_is_too_large() -> None
 
 
 def test_every_failure_of_the_server_that_ollama_tells_is_known_as_one() -> None:
-    failures = (ConnectionError(), TimeoutError(), OSError())
-    reasons = [ollama._failure(error).reason for error in failures]
-    assert all(reason.startswith(SERVER_FAILED) for reason in reasons)
+    failures = (ConnectionError(), TimeoutError(), OSError(), ResponseError("busy", 503))
+    assert all(ollama._failure(error).of_server for error in failures)
+    assert ollama.NOT_ASKED.server_failed
+    assert not ollama._failure(ValueError()).of_server
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
     found = measured(expert)
     write_json(tmp_path / "judge.json", found.metrics())
     assert read_fitness(tmp_path / "judge.json") == found
-    assert list(found.metrics())[:4] == ["fit", "reasons", "blind", "untested"]
+    assert list(found.metrics())[:4] == ["fit", "reasons", "blind_spots", "untested"]
 
 
 def test_the_metrics_hold_nothing_that_dvc_drops() -> None:

@@ -66,4 +66,4 @@ def test_the_embedding_judge_is_fit_to_judge_the_bundled_blog(pairs: list[Pair])
     assert (found.questions, found.posts, found.paraphrases) == (100, 70, 70)
     assert found.auc_against["other_post"] >= 0.95
     # What it cannot see is told, and changes with another encoder only.
-    assert found.blind == "echo, negation, numbers"
+    assert found.blind_spots == "echo, negation, numbers"

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from blogtune.common.errors import UserError
-from blogtune.common.params import COMPARE, read_params
+from blogtune.common.params import COMPARE, RENAMED, read_params
 from blogtune.project.settings import Settings, read_settings, set_value
 from blogtune.training.params import TrainParams
 
@@ -288,3 +288,17 @@ def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_params("train", TrainParams, path)
     assert str(caught.value) == f"{path}: not found; run this from the repository's root"
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_key_that_was_renamed_is_answered_with_its_new_name(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    was, now = (name.split(".")[-1] for name in (old, new))
+    assert f"  {now}: " in text
+    file = tmp_path / "params.yaml"
+    file.write_text(text.replace(f"  {now}: ", f"  {was}: "))
+    with pytest.raises(UserError) as caught:
+        read_settings(file)
+    assert str(caught.value) == f"{file}: {old}: renamed; it is called {new} now"

@@ -23,8 +23,8 @@ JUDGEMENT = Judgement(
     answer=ANSWER,
     method="cosine",
     similarity=0.71,
-    beyond_question=-0.42,
-    elsewhere=None,
+    partial_similarity=-0.42,
+    other_references=None,
     truncated=False,
     reason=None,
 )

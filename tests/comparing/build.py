@@ -33,8 +33,8 @@ def judgement(name: str, model: str, similarity: float | None, **values: Any) ->
     """A judgement; keys of Judgement overwrite the defaults, all others go to the answer."""
     defaults: dict[str, Any] = {
         "method": "cosine",
-        "beyond_question": similarity,
-        "elsewhere": 0.2 if similarity is not None else None,
+        "partial_similarity": similarity,
+        "other_references": 0.2 if similarity is not None else None,
         "truncated": False,
         "reason": None if similarity is not None else "timeout",
         "second": None,
@@ -68,7 +68,7 @@ def fitness(**changes: Any) -> Fitness:
         "method": "cosine",
         "fit": True,
         "reasons": "",
-        "blind": "",
+        "blind_spots": "",
         "untested": "",
         "right": "paraphrase",
         "questions": 100,

@@ -44,12 +44,15 @@ def test_a_models_own_figures_are_those_of_its_scores() -> None:
     assert found["good"] == pytest.approx(2 / 12, abs=1e-6)  # 0.7 itself is good
     assert found["poor"] == pytest.approx(2 / 12, abs=1e-6)  # 0.3 itself is poor
     assert (found["coverage"], found["unscored"]) == (1.0, 0)
-    assert found["beyond_question"] == found["mean"]
+    assert found["partial_similarity"] == found["mean"]
+
+
+VERDICT = {"outcome", "verdict"}
 
 
 def test_the_names_of_the_metrics_are_stable() -> None:
-    own = {"mean", "median", "sd", "good", "poor", "coverage", "beyond_question", "empty", "cut"}
-    spans = {f"{kind}.{end}" for kind in ("difference", "beyond_question_difference")
+    own = {"mean", "median", "sd", "good", "poor", "coverage", "partial_similarity", "empty", "cut"}
+    spans = {f"{kind}.{end}" for kind in ("difference", "partial_similarity_difference")
              for end in ("mean", "low", "high")}  # fmt: skip
     more = {f"{kind}.{end}" for kind in ("difference_without_near_duplicates", "specific_gain")
             for end in ("mean", "low", "high")}  # fmt: skip
@@ -59,7 +62,7 @@ def test_the_names_of_the_metrics_are_stable() -> None:
     for model, expected in {
         "base": own | {"unscored"},
         "echo": own | spans | {"unscored"},
-        "fused": own | spans | more | {"unscored", "wins", "ties", "losses", "verdict"},
+        "fused": own | spans | more | {"unscored", "wins", "ties", "losses"} | VERDICT,
     }.items():
         keys = {key.partition(".")[2] for key in found if key.startswith(f"{model}.")}
         assert keys - {f"at_equal_length.{end}" for end in ("mean", "low", "high")} == expected
@@ -153,8 +156,8 @@ def test_where_all_are_near_duplicates_there_is_no_difference_without_them() -> 
 
 def test_the_specific_gain_is_what_other_references_do_not_gain() -> None:
     files = judged(base=[0.5] * 4)
-    files["base"] = with_answers("base", [0.5] * 4, elsewhere=0.2)
-    files["finetuned"] = with_answers("finetuned", [0.6, 0.7, 0.6, 0.7], elsewhere=0.25)
+    files["base"] = with_answers("base", [0.5] * 4, other_references=0.2)
+    files["finetuned"] = with_answers("finetuned", [0.6, 0.7, 0.6, 0.7], other_references=0.25)
     gain = compare(files, set(), fitness(), params()).metrics["finetuned"]["specific_gain"]
     expected = paired_difference([0.1, 0.2, 0.1, 0.2], [0.05] * 4, list("abcd"), 0.95)
     assert gain["mean"] == pytest.approx(0.1)
@@ -163,7 +166,8 @@ def test_the_specific_gain_is_what_other_references_do_not_gain() -> None:
 
 def test_without_references_elsewhere_there_is_no_specific_gain() -> None:
     files = {
-        model: with_answers(model, BASE, elsewhere=None) for model in ("base", "finetuned", "fused")
+        model: with_answers(model, BASE, other_references=None)
+        for model in ("base", "finetuned", "fused")
     }
     assert "specific_gain" not in compare(files, set(), fitness(), params()).metrics["finetuned"]
 
@@ -227,7 +231,7 @@ def test_the_verdict_follows_the_figures(
     files = judged(base=BASE, finetuned=finetuned, echo=echo)
     if not measured:
         files = {
-            name: [row.model_copy(update={"beyond_question": None}) for row in rows]
+            name: [row.model_copy(update={"partial_similarity": None}) for row in rows]
             for name, rows in files.items()
         }
     found = compare(files, set(), fitness(), params()).metrics
@@ -242,7 +246,7 @@ def test_the_verdict_rests_on_the_questions_scored_for_both() -> None:
 
 
 def one_measure(model: str, scores: Sequence[float | None]) -> list[Judgement]:
-    return with_answers(model, scores, beyond_question=None)
+    return with_answers(model, scores, partial_similarity=None)
 
 
 @pytest.mark.parametrize(
@@ -271,14 +275,14 @@ def test_an_empty_answers_zero_is_no_measure_beyond_the_question() -> None:
     """An LLM judge has none, but an empty answer scores 0 in every respect without a judge."""
     files = {
         model: [
-            *with_answers(model, BASE[:-1], beyond_question=None),
-            judgement("011", model, 0.0, text="", beyond_question=0.0),
+            *with_answers(model, BASE[:-1], partial_similarity=None),
+            judgement("011", model, 0.0, text="", partial_similarity=0.0),
         ]
         for model in ("base", "finetuned", "fused")
     }
     found = compare(files, set(), fitness(), params())
-    assert "beyond_question" not in found.similarity
-    assert "beyond_question_difference" not in found.metrics["finetuned"]
+    assert "partial_similarity" not in found.similarity
+    assert "partial_similarity_difference" not in found.metrics["finetuned"]
 
 
 def test_questions_without_a_post_count_as_their_own() -> None:

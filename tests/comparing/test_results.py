@@ -11,8 +11,8 @@ from tests.comparing.build import fitness
 
 def test_what_the_judge_s_test_left_is_read(tmp_path: Path) -> None:
     path = tmp_path / "judge.json"
-    path.write_text(json.dumps(fitness(blind="echo").metrics()))
-    assert read_fitness(path) == fitness(blind="echo")
+    path.write_text(json.dumps(fitness(blind_spots="echo").metrics()))
+    assert read_fitness(path) == fitness(blind_spots="echo")
 
 
 @pytest.mark.parametrize(

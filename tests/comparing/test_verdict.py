@@ -22,14 +22,25 @@ def evidence(similarity: Interval | None, beyond: Interval | None, **values: Any
     return Evidence(similarity, beyond, **{**defaults, **values})
 
 
+def told(given: Evidence, min_posts: int) -> str:
+    """The sentence about this adapter."""
+    return sentence("this adapter", *outcome(given, min_posts), given)
+
+
 @pytest.mark.parametrize(
     ("similarity", "beyond", "above_echo", "expected", "reason"),
     [
         pytest.param(UP, UP, 0.1, "improved", "", id="both up"),
         pytest.param(UP, UP, -0.1, "improved", "", id="both up, below the echo"),
-        pytest.param(UP, UNSURE, 0.1, "no evidence", "not beyond the question", id="not beyond"),
-        pytest.param(UP, TOUCHING, 0.1, "no evidence", "not beyond the question", id="beyond at 0"),
-        pytest.param(UP, DOWN, 0.1, "no evidence", "not beyond the question", id="less beyond"),
+        pytest.param(
+            UP, UNSURE, 0.1, "no evidence", "partial similarity did not rise", id="not beyond"
+        ),
+        pytest.param(
+            UP, TOUCHING, 0.1, "no evidence", "partial similarity did not rise", id="beyond at 0"
+        ),
+        pytest.param(
+            UP, DOWN, 0.1, "no evidence", "partial similarity did not rise", id="less beyond"
+        ),
         pytest.param(UNSURE, UP, 0.1, "no evidence", "[-0.010, +0.050] contains 0", id="unsure"),
         pytest.param(TOUCHING, UP, 0.1, "no evidence", "[+0.000, +0.040] contains 0", id="at 0"),
         pytest.param(DOWN, UP, 0.1, "worse", "", id="down, whatever lies beyond"),
@@ -59,8 +70,8 @@ def test_the_outcome_is_never_more_than_the_intervals_show(
 
 
 def test_the_sentence_carries_figures_basis_and_judge() -> None:
-    assert sentence("this adapter", evidence(UP, UP), 10) == (
-        "this adapter: improved; similarity +0.071 [+0.042, +0.100], beyond the question +0.071 "
+    assert told(evidence(UP, UP), 10) == (
+        "this adapter: improved; similarity +0.071 [+0.042, +0.100], partial similarity +0.071 "
         "[+0.042, +0.100], 84 questions in 70 posts, judged by cosine (judge passed its test)"
     )
 
@@ -68,14 +79,14 @@ def test_the_sentence_carries_figures_basis_and_judge() -> None:
 def test_what_rounds_to_nothing_keeps_its_side_of_0() -> None:
     """Or else something "worse" would seem to have an interval that contains 0."""
     worse = Interval(-0.011, -0.022, -0.0004, 70)
-    said = sentence("this adapter", evidence(worse, None), 10)
+    said = told(evidence(worse, None), 10)
     assert ": worse; similarity -0.011 [-0.022, -0.000], " in said
     nothing = Interval(0.0, -0.0, 0.0, 70)
     assert signed(nothing) == "+0.000 [+0.000, +0.000]"
 
 
 def test_the_sentence_gives_the_reason_before_the_figures() -> None:
-    assert sentence("this adapter", evidence(UNSURE, None), 10) == (
+    assert told(evidence(UNSURE, None), 10) == (
         "this adapter: no evidence (similarity's interval [-0.010, +0.050] contains 0); "
         "similarity +0.020 [-0.010, +0.050], 84 questions in 70 posts, judged by cosine "
         "(judge passed its test)"
@@ -91,17 +102,17 @@ def test_the_sentence_gives_the_reason_before_the_figures() -> None:
     ],
 )
 def test_questions_without_a_post_are_mentioned(named: int, expected: str) -> None:
-    assert expected in sentence("this adapter", evidence(UP, UP, posts_named=named), 10)
+    assert expected in told(evidence(UP, UP, posts_named=named), 10)
 
 
 def test_without_any_score_the_sentence_has_no_figures() -> None:
-    found = sentence("this adapter", evidence(None, None, questions=0, posts_named=0), 10)
+    found = told(evidence(None, None, questions=0, posts_named=0), 10)
     assert found.startswith(
         "this adapter: no verdict (no question was scored for both); 0 questions"
     )
 
 
-UNFIT = fitness(fit=False, reasons="AUC 0.52 below 0.9", blind="echo")
+UNFIT = fitness(fit=False, reasons="AUC 0.52 below 0.9", blind_spots="echo")
 
 
 @pytest.mark.parametrize("similarity", [UP, DOWN, UNSURE, FEW, None])
@@ -111,7 +122,7 @@ def test_there_is_no_verdict_by_a_judge_that_failed_its_test(similarity: Interva
 
 
 def test_an_unfit_judge_s_figures_are_still_told() -> None:
-    assert sentence("this adapter", evidence(UP, None, fitness=UNFIT), 10) == (
+    assert told(evidence(UP, None, fitness=UNFIT), 10) == (
         "this adapter: no verdict: the judge failed its test (AUC 0.52 below 0.9); similarity "
         "+0.071 [+0.042, +0.100], 84 questions in 70 posts, judged by cosine"
     )
@@ -122,8 +133,8 @@ def test_an_unfit_judge_s_figures_are_still_told() -> None:
     [
         pytest.param(fitness(), "(judge passed its test)", id="sees everything"),
         pytest.param(
-            fitness(blind="negation, numbers"),
-            "(judge passed its test; blind to: negation, numbers)",
+            fitness(blind_spots="negation, numbers"),
+            "(judge passed its test; known blind spots: negation, numbers)",
             id="blind to some",
         ),
         pytest.param(
@@ -139,5 +150,5 @@ def test_an_unfit_judge_s_figures_are_still_told() -> None:
     ],
 )
 def test_the_sentence_names_what_the_judge_cannot_see(judge: Fitness, expected: str) -> None:
-    found = sentence("this adapter", evidence(UP, UP, fitness=judge), 10)
+    found = told(evidence(UP, UP, fitness=judge), 10)
     assert found.endswith(f"judged by cosine {expected}")

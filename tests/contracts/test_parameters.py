@@ -60,7 +60,7 @@ def test_the_reference_profile_carries_the_reference_figures(params: Path) -> No
 
 def test_what_cannot_run_is_said_before_any_work(params: Path) -> None:
     use_profile(ROOT / "profiles/phi3-mini.yaml", params)
-    told = "\n".join(obstacles(read_settings(params)))
+    told = "\n".join(map(str, obstacles(read_settings(params))))
     assert told.splitlines() == [
         "judge.model.revision: ollama:llama3.2 is not pinned; run `make pin`",
         "data.fetch.revision: hub:didierlopes/my-blog-qa-dataset is not pinned; run `make pin`",
@@ -69,14 +69,14 @@ def test_what_cannot_run_is_said_before_any_work(params: Path) -> None:
 
 def test_missing_data_are_said_before_any_work(params: Path) -> None:
     set_value("data.path", "data/mine", params)
-    told = obstacles(read_settings(params))
+    told = [str(each) for each in obstacles(read_settings(params))]
     assert told == ["data.path: data/mine is not there; put the data there"]
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.stem)
 def test_every_profile_is_valid_and_lacks_nothing_but_pins(profile: Path, params: Path) -> None:
     use_profile(profile, params)
-    told = obstacles(read_settings(params))
+    told = map(str, obstacles(read_settings(params)))
     assert [line for line in told if not line.endswith("is not pinned; run `make pin`")] == []
 
 
@@ -120,8 +120,8 @@ def test_data_are_read_from_where_they_are_fetched_to(
 
 def test_a_missing_file_of_paraphrases_is_said_before_any_work(params: Path) -> None:
     set_value("judge.check.paraphrases", "data/none.jsonl", params)
-    (told,) = obstacles(read_settings(params))
-    assert told == (
+    (told,) = map(str, obstacles(read_settings(params)))
+    assert str(told) == (
         "judge.check.paraphrases: data/none.jsonl is not there; an empty file stands for none"
     )
 

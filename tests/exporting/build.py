@@ -35,5 +35,5 @@ def judging(**changes: Any) -> JudgeParams:
     check.update({"min_retest_agreement": 0.95, "min_drop": 0.1, "max_instruction_gain": 0.1})
     check["min_right"] = 10
     one = judge_params(**{**embedding, **changes}).model_dump()
-    rest = {"elsewhere": 5, "seed": 7, "min_coverage": 0.95, "second": None, "check": check}
+    rest = {"other_references": 5, "seed": 7, "min_coverage": 0.95, "second": None, "check": check}
     return JudgeParams.model_validate({**one, **rest})

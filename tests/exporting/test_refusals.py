@@ -11,9 +11,9 @@ from blogtune.common.errors import UserError
 from blogtune.exporting.answers import _context, _same_tokens
 from blogtune.exporting.export import _check_name
 from blogtune.exporting.folder import modelfile, server_file, write_folder
-from blogtune.exporting.price import check_same_questions
 from blogtune.exporting.server import OllamaServer
 from blogtune.exporting.server import Reply as ServerReply
+from blogtune.exporting.serving_gap import check_same_questions
 from blogtune.exporting.source import Source, open_source
 from blogtune.exporting.template import OllamaTemplate
 from tests import tiny

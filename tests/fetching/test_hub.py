@@ -50,7 +50,7 @@ def hub(tiny_folder: Path, tmp_path: Path) -> Iterator[Hub]:
     for name in ("pytorch_model.bin", "training_args.pt", "consolidated.safetensors"):
         (folder / name).write_bytes(b"the same again")
     (folder / "model-00001-of-00001.safetensors").write_bytes(b"the same again")
-    (folder / "source.json").write_text('{"origin": "elsewhere"}')
+    (folder / "source.json").write_text('{"origin": "other_references"}')
     for name in ("original", "onnx"):
         (folder / name).mkdir()
         (folder / name / "params.json").write_text("{}")

@@ -126,7 +126,7 @@ def test_weights_are_stored_in_the_type_that_is_asked_for(
     taught_folder: Path, adapter: Path, tmp_path: Path, dtype: str
 ) -> None:
     stored = fuse(taught_folder, adapter, tmp_path / "fused", fuse_params(dtype=dtype))
-    assert stored == dtype
+    assert str(stored) == stored.dtype == dtype
     assert {array.dtype for array in weights(tmp_path / "fused").values()} == {getattr(mx, dtype)}
 
 

@@ -52,7 +52,7 @@ def test_dequantized_it_is_a_plain_model_and_still_the_adapted_one(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:
     stored = fuse(base, adapter, tmp_path / "fused", fuse_params(dequantize=True))
-    assert stored == "float16, dequantized from 4 bits"
+    assert str(stored) == "float16, dequantized from 4 bits"
     assert not is_quantized(load_model(tmp_path / "fused", None).network)
     assert {array.dtype for array in arrays(tmp_path / "fused").values()} == {mx.float16}
     assert "quantization" not in config(tmp_path / "fused")
@@ -85,7 +85,7 @@ def test_quantized_again_the_adapted_layers_are_others_and_the_rest_is_the_same(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:
     stored = fuse(base, adapter, tmp_path / "fused", fuse_params(dequantize=False))
-    assert stored == "4 bits, scales in float16"
+    assert str(stored) == "4 bits, scales in float16"
     before, after = arrays(base), arrays(tmp_path / "fused")
     assert before.keys() == after.keys()
     changed = {name.rpartition(".")[0] for name in before if (before[name] != after[name]).any()}
@@ -115,5 +115,5 @@ def test_other_widths_are_dequantized_too(taught_folder: Path, tmp_path: Path, b
     base = quantized(taught_folder, tmp_path / "base", bits)
     adapter = make_adapter(base, tmp_path / "adapter")
     stored = fuse(base, adapter, tmp_path / "fused", fuse_params())
-    assert stored == f"float16, dequantized from {bits} bits"
+    assert str(stored) == f"float16, dequantized from {bits} bits"
     parity(base, adapter, tmp_path / "fused").check(fuse_params())

@@ -21,7 +21,7 @@ def test_a_quantized_phi3_of_ones_own_goes_through_the_whole_pipeline(
     project.set(train__lora__layers=2, train__lora__targets="qkv", train__lora__rank=8)
     # Random weights give no learning rate that suits them.
     project.set_all({**LIGHT, "train.learning_rate": 1e-4, "judge.check.items": 2})
-    project.set(judge__elsewhere=0)
+    project.set(judge__other_references=0)
     ran = project.repro()
     assert {"fetch", "train", "fuse", "answer@fused", "judge", "compare"} <= ran
     training = project.json("metrics/training.json")

@@ -118,7 +118,7 @@ def judged(pipeline: FirstRun, server: OllamaServer, tmp_path: Path) -> Project:
             "judge.model.source": SOURCE,
             "judge.host": server.address,
             "judge.timeout_seconds": 300,
-            "judge.elsewhere": 0,
+            "judge.other_references": 0,
             # Every probe is a request, and so is half of them once more.
             "judge.check.items": 3,
             "judge.second": second.model_dump(),

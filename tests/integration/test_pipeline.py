@@ -13,7 +13,7 @@ from tests.integration.project import Project, ran
 
 MODELS = ("base", "finetuned", "fused")
 BASELINES = ("echo", "base_cut", "random_training_answer", "nearest_training_answer")
-FIGURES = ("mean", "median", "sd", "good", "poor", "coverage", "beyond_question", "empty", "cut")
+FIGURES = ("mean", "median", "sd", "good", "poor", "coverage", "partial_similarity", "empty", "cut")
 STAGES = {
     *("fetch", "prepare", "train", "fuse", "baselines", "judge", "check_judge", "compare"),
     *(f"answer@{name}" for name in MODELS),
@@ -28,7 +28,7 @@ def test_the_metrics_have_their_stable_names(pipeline: FirstRun) -> None:
     comparison = pipeline.project.json("metrics/comparison.json")
     for name in (*MODELS, *BASELINES):
         assert set(FIGURES) <= set(comparison[name])
-        for difference in () if name == "base" else ("difference", "beyond_question_difference"):
+        for difference in () if name == "base" else ("difference", "partial_similarity_difference"):
             assert {"mean", "low", "high"} <= set(comparison[name][difference])
 
 
@@ -45,9 +45,11 @@ def test_the_verdict_says_that_the_judge_was_tested_and_what_it_cannot_see(
     verdict = pipeline.project.json("metrics/comparison.json")["finetuned"]["verdict"]
     judge = pipeline.project.json("metrics/judge.json")
     assert verdict.startswith("this adapter: ")
-    assert "negation" in judge["blind"].split(", ")
+    assert "negation" in judge["blind_spots"].split(", ")
     # The profile has ten posts, with a paraphrase each.
-    said = f"judge passed its test with 10 paraphrases only; blind to: {judge['blind']}"
+    said = (
+        f"judge passed its test with 10 paraphrases only; known blind spots: {judge['blind_spots']}"
+    )
     assert verdict.endswith(f"judged by cosine ({said})")
     assert verdict in pipeline.output
 
@@ -59,7 +61,9 @@ def test_the_embedding_judge_passes_its_test(pipeline: FirstRun) -> None:
     assert judge["unmatched_paraphrases"] == 60
     assert judge["auc_against"]["other_post"] >= 0.95
     assert judge["similarity"]["identity"]["mean"] > judge["similarity"]["paraphrase"]["mean"]
-    said = f"judge passed its test with 10 paraphrases only; blind to: {judge['blind']}"
+    said = (
+        f"judge passed its test with 10 paraphrases only; known blind spots: {judge['blind_spots']}"
+    )
     assert f"cosine: {said}" in pipeline.output
 
 
@@ -78,7 +82,7 @@ def test_data_without_paraphrases_get_an_easy_test_that_says_so(project: Project
     (project.root / "data/paraphrases.jsonl").write_text("")
     assert project.repro() == {"check_judge", "compare"}
     verdict = project.json("metrics/comparison.json")["finetuned"]["verdict"]
-    assert "(judge passed an easy test, there were no paraphrases; blind to: " in verdict
+    assert "(judge passed an easy test, there were no paraphrases; known blind spots: " in verdict
 
 
 def test_git_sees_the_small_results_and_no_weights(pipeline: FirstRun) -> None:

@@ -37,7 +37,7 @@ FASTER = {
     "train.save_every": 5,
     # Each question to the judge takes seconds where the machine is busy: an answer is held against
     # its own reference, not against five others besides,
-    "judge.elsewhere": 0,
+    "judge.other_references": 0,
     # and the judge's test, a dozen probes an item, is of two items.
     "judge.check.items": 2,
 }

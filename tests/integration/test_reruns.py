@@ -16,7 +16,7 @@ cases = pytest.mark.parametrize(
     ("change", "stages"),
     [
         pytest.param(
-            lambda project: project.set(judge__elsewhere=3),
+            lambda project: project.set(judge__other_references=3),
             {"judge", "check_judge", "compare"},
             id="judge key",
         ),

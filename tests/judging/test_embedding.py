@@ -4,7 +4,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from blogtune.judging.embedding import EmbeddingJudge, Vector, beyond_question, similarity
+from blogtune.judging.embedding import EmbeddingJudge, Vector, partial_similarity, similarity
 from blogtune.judging.protocol import Item
 from tests.judging.test_encoder import ROOM, minilm
 
@@ -31,22 +31,22 @@ def test_scores_stay_in_their_ranges_and_do_not_mind_the_order(
 ) -> None:
     assert 0 <= similarity(answer, reference) <= 1
     assert similarity(answer, reference) == pytest.approx(similarity(reference, answer))
-    beyond = beyond_question(answer, reference, question)
+    beyond = partial_similarity(answer, reference, question)
     assert -1 <= beyond <= 1
-    assert beyond == pytest.approx(beyond_question(reference, answer, question))
+    assert beyond == pytest.approx(partial_similarity(reference, answer, question))
 
 
 @given(units(), units())
 def test_an_echoed_question_says_nothing_beyond_itself(reference: Vector, question: Vector) -> None:
-    assert beyond_question(question, reference, question) == 0
-    assert beyond_question(-question, reference, question) == 0
+    assert partial_similarity(question, reference, question) == 0
+    assert partial_similarity(-question, reference, question) == 0
 
 
 @given(units(), units())
 def test_the_reference_itself_says_everything(reference: Vector, question: Vector) -> None:
     assume(abs(reference @ question) < 0.999)
     assert similarity(reference, reference) == pytest.approx(1)
-    assert beyond_question(reference, reference, question) == pytest.approx(1)
+    assert partial_similarity(reference, reference, question) == pytest.approx(1)
 
 
 @given(units(), units(), units(), st.floats(-2, 2))
@@ -55,8 +55,8 @@ def test_mixing_the_question_in_changes_nothing_beyond_it(
 ) -> None:
     assume(min(1 - abs(answer @ question), 1 - abs(reference @ question)) > 1e-3)
     mixed = answer + share * question
-    expected = beyond_question(answer, reference, question)
-    got = beyond_question(mixed / np.linalg.norm(mixed), reference, question)
+    expected = partial_similarity(answer, reference, question)
+    got = partial_similarity(mixed / np.linalg.norm(mixed), reference, question)
     assert got == pytest.approx(expected, abs=1e-6)
 
 
@@ -76,12 +76,12 @@ def test_similarity_is_the_cosine_or_0(answer: Vector, expected: float) -> None:
 def test_beyond_the_question_is_the_cosine_of_what_is_left() -> None:
     question = unit(0, 0, 1)
     answer, reference = unit(1, 0, 3), unit(1, 1, -2)
-    assert beyond_question(answer, reference, question) == pytest.approx(2**-0.5)
-    assert beyond_question(-answer, reference, question) == pytest.approx(-(2**-0.5))
+    assert partial_similarity(answer, reference, question) == pytest.approx(2**-0.5)
+    assert partial_similarity(-answer, reference, question) == pytest.approx(-(2**-0.5))
 
 
 def test_what_is_left_of_rounding_says_nothing_beyond_the_question() -> None:
-    assert beyond_question(unit(1e-8, 0, 1), unit(1, 1, 1), unit(0, 0, 1)) == 0.0
+    assert partial_similarity(unit(1e-8, 0, 1), unit(1, 1, 1), unit(0, 0, 1)) == 0.0
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def judge() -> EmbeddingJudge:
 def test_the_judge_sees_through_an_echo(judge: EmbeddingJudge) -> None:
     answers = [QUESTION, REFERENCE, "How many parameters are trained.", "I like cheese."]
     verdicts = list(judge.judge([Item(QUESTION, REFERENCE, answer) for answer in answers]))
-    echo, same, right, wrong = ((v.similarity or 0, v.beyond_question or 0) for v in verdicts)
+    echo, same, right, wrong = ((v.similarity or 0, v.partial_similarity or 0) for v in verdicts)
     assert echo[0] > right[0] > wrong[0]
     assert right[1] > wrong[1] > echo[1] == 0
     assert same == (pytest.approx(1), pytest.approx(1))

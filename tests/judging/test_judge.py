@@ -38,12 +38,12 @@ class Ruled(Judge):
 
 def length_rule(item: Item) -> Verdict:
     """Another score for each reference, so that a mix-up shows."""
-    return Verdict(similarity=1 / (1 + len(item.reference)), beyond_question=-0.25)
+    return Verdict(similarity=1 / (1 + len(item.reference)), partial_similarity=-0.25)
 
 
-def params(elsewhere: int = 2, seed: int = 7) -> JudgeParams:
+def params(other_references: int = 2, seed: int = 7) -> JudgeParams:
     """The committed section with these changes."""
-    return COMMITTED.model_copy(update={"elsewhere": elsewhere, "seed": seed})
+    return COMMITTED.model_copy(update={"other_references": other_references, "seed": seed})
 
 
 def answer(name: str, text: str = "An answer.", **changes: Any) -> Answer:
@@ -77,7 +77,7 @@ def test_each_answer_is_judged_against_its_own_reference_first() -> None:
     for judgement in judgements:
         expected = 1 / (1 + len(judgement.answer.reference))
         assert judgement.similarity == pytest.approx(expected, abs=1e-6)
-        assert (judgement.beyond_question, judgement.method) == (-0.25, "rule")
+        assert (judgement.partial_similarity, judgement.method) == (-0.25, "rule")
         assert judgement.reason is None
     assert judge.asked[0] == Item("Question 0?", "p: ", "An answer.")
 
@@ -86,7 +86,7 @@ def test_an_empty_answer_scores_0_and_asks_no_judge() -> None:
     judge = Ruled(length_rule)
     given = [answer("a"), answer("b", "", post="q"), answer("c", post="r")]
     _, empty, last = judged(given, judge)
-    assert (empty.similarity, empty.beyond_question, empty.elsewhere) == (0, 0, 0)
+    assert (empty.similarity, empty.partial_similarity, empty.other_references) == (0, 0, 0)
     assert (empty.reason, empty.truncated) == ("empty answer", False)
     assert last.similarity == pytest.approx(1 / 12, abs=1e-6)
     assert all(item.answer for item in judge.asked)
@@ -102,7 +102,7 @@ def test_what_the_judge_cannot_score_stays_in_place_with_the_reason() -> None:
     unscored = [judgement for judgement in judgements if judgement.similarity is None]
     assert [judgement.answer.id for judgement in unscored] == ["4"]
     assert unscored[0].reason == "timeout after 60 s"
-    assert (unscored[0].beyond_question, unscored[0].elsewhere) == (None, None)
+    assert (unscored[0].partial_similarity, unscored[0].other_references) == (None, None)
     assert [judgement.answer for judgement in judgements] == answers()
 
 
@@ -111,8 +111,8 @@ def test_elsewhere_is_the_mean_of_what_was_scored_there() -> None:
         scores = {"p": 0.9, "q": 0.2, "r": None}
         return Verdict(scores[item.reference[0]], reason="no digit")
 
-    judgements = judged(answers(), Ruled(rule), elsewhere=6)
-    assert [judgement.elsewhere for judgement in judgements[:3]] == [0.2, 0.9, 0.55]
+    judgements = judged(answers(), Ruled(rule), other_references=6)
+    assert [judgement.other_references for judgement in judgements[:3]] == [0.2, 0.9, 0.55]
     assert judgements[0].similarity == 0.9
 
 
@@ -120,11 +120,11 @@ def test_only_the_own_reference_decides_whether_an_answer_was_read_whole() -> No
     def rule(item: Item) -> Verdict:
         return Verdict(0.5, truncated=item.reference.startswith("q"))
 
-    judgements = judged(answers(), Ruled(rule), elsewhere=6)
+    judgements = judged(answers(), Ruled(rule), other_references=6)
     assert [judgement.truncated for judgement in judgements[:3]] == [False, True, False]
 
 
-def asked_elsewhere(given: Sequence[Answer], **changes: Any) -> dict[str, list[str]]:
+def asked_other_references(given: Sequence[Answer], **changes: Any) -> dict[str, list[str]]:
     """The references of other posts that each question's answer was judged against."""
     judge = Ruled(length_rule)
     judged(given, judge, **changes)
@@ -136,21 +136,21 @@ def asked_elsewhere(given: Sequence[Answer], **changes: Any) -> dict[str, list[s
 
 @given(
     posts=st.lists(st.sampled_from([*POSTS, None]), min_size=1, max_size=12),
-    elsewhere=st.integers(0, 6),
+    other_references=st.integers(0, 6),
     seed=st.integers(0, 99),
 )
 def test_other_references_come_from_other_posts(
-    posts: list[str | None], elsewhere: int, seed: int
+    posts: list[str | None], other_references: int, seed: int
 ) -> None:
     given = [answer(f"{row}", post=post) for row, post in enumerate(posts)]
     # Without a post each question is its own.
     post_of = {a.reference: a.post or a.id for a in given}
-    drawn = asked_elsewhere(given, elsewhere=elsewhere, seed=seed)
+    drawn = asked_other_references(given, other_references=other_references, seed=seed)
     for one in given:
         others = drawn[one.question]
         own = one.post or one.id
         available = [reference for reference, post in post_of.items() if post != own]
-        assert len(others) == len(set(others)) == min(elsewhere, len(available))
+        assert len(others) == len(set(others)) == min(other_references, len(available))
         assert set(others) <= set(available)
 
 
@@ -164,7 +164,7 @@ def test_the_order_of_the_answers_changes_no_judgement(seed: int) -> None:
 
 def test_another_models_answers_meet_the_same_references() -> None:
     others = [a.model_copy(update={"model": "fused", "answer": "Other."}) for a in answers()]
-    assert asked_elsewhere(others) == asked_elsewhere(answers())
+    assert asked_other_references(others) == asked_other_references(answers())
 
 
 def test_a_reference_that_many_questions_share_is_drawn_once() -> None:
@@ -173,11 +173,14 @@ def test_a_reference_that_many_questions_share_is_drawn_once() -> None:
         *(answer(f"{row}", post="q", reference="same") for row in range(1, 9)),
         answer("9", post="q", reference="other"),
     ]
-    assert sorted(asked_elsewhere(given, elsewhere=9)["Question 0?"]) == ["other", "same"]
+    assert sorted(asked_other_references(given, other_references=9)["Question 0?"]) == [
+        "other",
+        "same",
+    ]
 
 
 def test_another_seed_draws_other_references() -> None:
-    assert asked_elsewhere(answers(), seed=7) != asked_elsewhere(answers(), seed=8)
+    assert asked_other_references(answers(), seed=7) != asked_other_references(answers(), seed=8)
 
 
 @pytest.mark.parametrize(
@@ -185,14 +188,14 @@ def test_another_seed_draws_other_references() -> None:
     [pytest.param(answers(), id="none asked for"), pytest.param([answer("a")], id="one post")],
 )
 def test_without_other_references_elsewhere_is_unknown(given: list[Answer]) -> None:
-    elsewhere = 0 if len(given) > 1 else 5
-    judgements = judged(given, Ruled(length_rule), elsewhere=elsewhere)
-    assert {judgement.elsewhere for judgement in judgements} == {None}
+    other_references = 0 if len(given) > 1 else 5
+    judgements = judged(given, Ruled(length_rule), other_references=other_references)
+    assert {judgement.other_references for judgement in judgements} == {None}
 
 
 def test_scores_have_six_decimals() -> None:
     (judgement,) = judged([answer("a")], Ruled(lambda _: Verdict(1 / 3, -2 / 3)))
-    assert (judgement.similarity, judgement.beyond_question) == (0.333333, -0.666667)
+    assert (judgement.similarity, judgement.partial_similarity) == (0.333333, -0.666667)
 
 
 def test_no_answers_give_no_judgements() -> None:
@@ -203,7 +206,11 @@ def test_the_embedding_judge_fills_every_score() -> None:
     opened = open_judge(params(), minilm())
     assert isinstance(opened, EmbeddingJudge)
     for judgement in judged(answers(3), opened):
-        assert None not in (judgement.similarity, judgement.beyond_question, judgement.elsewhere)
+        assert None not in (
+            judgement.similarity,
+            judgement.partial_similarity,
+            judgement.other_references,
+        )
         assert judgement.method == "cosine"
 
 
@@ -231,7 +238,7 @@ def with_scores(
     given = [answer(f"{row}") for row in range(len(scores))]
     judge = Ruled(lambda _: next(verdicts))
     other = Ruled(lambda _: next(others)) if second else None
-    return list(judge_answers(given, judge, params(elsewhere=0), other))
+    return list(judge_answers(given, judge, params(other_references=0), other))
 
 
 def test_scores_below_the_wanted_coverage_fail_in_one_line() -> None:

@@ -142,7 +142,8 @@ FAULTS: list[Any] = [
 
 @pytest.mark.parametrize(("fault", "reason"), FAULTS)
 def test_a_fault_leaves_the_item_unscored_with_its_reason(fault: Answer, reason: str) -> None:
-    assert verdict(fault) == Verdict(None, reason=reason)
+    of_server = reason.split()[0] in ("timeout", "connection", "HTTP")
+    assert verdict(fault) == Verdict(None, reason=reason, server_failed=of_server)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_the_waits_double_and_are_the_same_every_time(monkeypatch: pytest.Monkey
     waits: list[float] = []
     monkeypatch.setattr(judging, "FIRST_DELAY_SECONDS", 4.0)
     monkeypatch.setattr(time, "sleep", waits.append)
-    assert verdict(Status(503), retries=5) == Verdict(None, reason="HTTP 503")
+    assert verdict(Status(503), retries=5) == Verdict(None, reason="HTTP 503", server_failed=True)
     assert [wait for wait in waits if wait] == [4.0, 8.0, 16.0, 30.0, 30.0]
 
 
@@ -192,7 +193,7 @@ def test_every_row_that_a_fault_made_unscored_is_there_with_its_reason() -> None
     given = [answer(f"{n:02}", post=f"p{n % 7}") for n in range(40)]
     with serve(rule) as server:
         judge = open_ollama_judge(judge_params(server.address, retries=0))
-        judgements = list(judge_answers(given, judge, params(elsewhere=1)))
+        judgements = list(judge_answers(given, judge, params(other_references=1)))
     assert [judgement.answer for judgement in judgements] == given
     reasons = Counter(judgement.reason for judgement in judgements)
     expected = ["HTTP 500", "no readable score", "connection lost", "HTTP 404"]

@@ -80,6 +80,6 @@ def test_a_judge_takes_every_key_of_one_judge_and_so_does_a_second() -> None:
 def test_a_second_judge_with_a_key_of_the_first_only_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes((ROOT / "params.yaml").read_bytes())
-    set_value("judge.second", {**judge_params().model_dump(), "elsewhere": 5}, path)
-    with pytest.raises(UserError, match=r"judge\.second\.elsewhere: unknown key"):
+    set_value("judge.second", {**judge_params().model_dump(), "other_references": 5}, path)
+    with pytest.raises(UserError, match=r"judge\.second\.other_references: unknown key"):
         read_params("judge", JudgeParams, path)

@@ -19,18 +19,18 @@ MODELS = ("base", "finetuned", "fused")
 BETTER = [score + 0.05 + 0.01 * (row % 3) for row, score in enumerate(BASE)]
 
 CLOSING = """
-model                     mean  good  poor  beyond               difference
----------------------------------------------------------------------------
-base                     0.450   17%   17%   0.450                        -
-finetuned                0.510   17%    8%   0.510  +0.060 [+0.055, +0.065]
-fused                    0.500    0%    0%   0.500  +0.050 [-0.067, +0.167]
-nearest training answer  0.500    0%    0%   0.500  +0.050 [-0.067, +0.167]
+model                     mean  good  poor  partial               difference
+----------------------------------------------------------------------------
+base                     0.450   17%   17%    0.450                        -
+finetuned                0.510   17%    8%    0.510  +0.060 [+0.055, +0.065]
+fused                    0.500    0%    0%    0.500  +0.050 [-0.067, +0.167]
+nearest training answer  0.500    0%    0%    0.500  +0.050 [-0.067, +0.167]
 
 questions: 12; posts: 12; near-duplicates in training: 1; differences to base with 95% intervals
-this adapter: improved; similarity +0.060 [+0.055, +0.065], beyond the question +0.060
+this adapter: improved; similarity +0.060 [+0.055, +0.065], partial similarity +0.060
   [+0.055, +0.065], 12 questions in 12 posts, judged by cosine (judge passed its test)
 this adapter, fused: no evidence (similarity's interval [-0.067, +0.167] contains 0); similarity
-  +0.050 [-0.067, +0.167], beyond the question +0.050 [-0.067, +0.167], 12 questions in 12 posts,
+  +0.050 [-0.067, +0.167], partial similarity +0.050 [-0.067, +0.167], 12 questions in 12 posts,
   judged by cosine (judge passed its test)
 """
 
@@ -61,7 +61,7 @@ def test_the_closing_table_is_as_people_read_it() -> None:
 
 def test_the_markdown_table_has_both_differences() -> None:
     lines = markdown_table(metrics(base=BASE, finetuned=BETTER)).splitlines()
-    assert lines[0].startswith("| model | mean similarity | good | poor | beyond the question |")
+    assert lines[0].startswith("| model | mean similarity | good | poor | partial similarity |")
     interval = "+0.060 [+0.055, +0.065]"
     assert lines[3] == f"| finetuned | 0.510 | 17% | 8% | 0.510 | {interval} | {interval} |"
     assert len({line.count("|") for line in lines[:6]}) == 1
@@ -95,7 +95,7 @@ def second() -> dict[str, Any]:
 def test_a_second_judge_gets_a_column_and_a_line_of_its_own() -> None:
     found = metrics(base=BASE, finetuned=BETTER) | {"second": second()}
     lines = closing_table(found).splitlines()
-    assert lines[0].split() == ["model", "mean", "second", "good", "poor", "beyond", "difference"]
+    assert lines[0].split() == ["model", "mean", "second", "good", "poor", "partial", "difference"]
     assert [line.split()[1:3] for line in lines[2:5]] == [
         ["0.450", "0.300"],
         ["0.510", "0.340"],
@@ -116,7 +116,7 @@ def test_what_has_no_value_is_a_dash_and_missing_scores_are_named() -> None:
     found = metrics(base=BASE, finetuned=[*BETTER[:-1], None])
     for model in found.values():
         if isinstance(model, dict):
-            model.pop("beyond_question")
+            model.pop("partial_similarity")
     lines = closing_table(found).splitlines()
     assert lines[2].split() == ["base", "0.450", "17%", "17%", "-", "-"]
     assert any("without a score: 1 of finetuned" in line for line in lines)

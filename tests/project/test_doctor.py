@@ -94,6 +94,6 @@ def test_a_judge_that_is_not_pinned_cannot_run_yet(tmp_path: Path, revision: str
     with serve() as server:
         chosen = on_ollama(tmp_path, server.address, revision=revision)
         found = findings(chosen, "judge.model.revision")
-    assert [finding.remedy for finding in found] == (
-        [] if revision else [f"ollama:{MODEL} is not pinned; run `make pin`"]
-    )
+    value = f"cannot run yet: ollama:{MODEL} is not pinned"
+    expected = Finding("judge.model.revision", value, "run `make pin`")
+    assert found == ([] if revision else [expected])

@@ -7,7 +7,7 @@ from blogtune.project.judge_table import markdown_judge_table, plain_judge_table
 from tests.comparing.build import fitness
 
 PLAIN = """
-answer         worth    n            similarity    AUC               drop or gain
+answer         label    n            similarity    AUC               drop or gain
 ---------------------------------------------------------------------------------
 identity       right  100  1.000 [1.000, 1.000]      -                          -
 paraphrase     right   70  0.683 [0.655, 0.711]      -                          -
@@ -17,7 +17,7 @@ instruction    wrong    9                 0.174      -                 gain 0.01
 
 judge: cosine; questions: 100; posts: 70; probes without a score: 0.0%; AUC of paraphrase against
   all wrong answers: 0.922; same score when asked again: 98%
-judge passed its test; blind to: echo
+judge passed its test; known blind spots: echo
 """
 
 
@@ -27,7 +27,7 @@ def mean(n: int, *values: float) -> dict[str, float]:
 
 def found(**changes: Any) -> Fitness:
     values = {
-        "blind": "echo",
+        "blind_spots": "echo",
         "auc": 0.922,
         "auc_against": {"same_post": 0.94},
         "retest_agreement": 0.98,
@@ -50,9 +50,9 @@ def test_the_table_goes_from_right_to_wrong() -> None:
 
 def test_the_markdown_table_says_the_same() -> None:
     lines = markdown_judge_table(found()).splitlines()
-    assert lines[0] == "| answer | worth | n | similarity | AUC | drop or gain |"
+    assert lines[0] == "| answer | label | n | similarity | AUC | drop or gain |"
     assert lines[5] == "| same post | wrong | 100 | 0.375 [0.340, 0.410] | 0.940 | - |"
-    assert lines[-1] == "judge passed its test; blind to: echo"
+    assert lines[-1] == "judge passed its test; known blind spots: echo"
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_what_people_and_models_wrote_has_no_meaning_in_the_card(facts: Facts) -
     }
     comparison = json.loads(json.dumps(facts.comparison))
     comparison["fused"]["verdict"] = f"this adapter, fused: no verdict: {HOSTILE}"
-    fitness = facts.fitness.model_copy(update={"blind": HOSTILE, "method": HOSTILE})
+    fitness = facts.fitness.model_copy(update={"blind_spots": HOSTILE, "method": HOSTILE})
     hostile = dataclasses.replace(
         facts, base=base, comparison=comparison, fitness=fitness, datasheet=f"# {HOSTILE}"
     )

@@ -192,7 +192,10 @@ def test_when_a_host_file_s_launcher_is_killed_its_processes_end(tmp_path: Path)
     ("hosts", "message"),
     [
         ((), "no host file as `mlx.distributed_config` writes it"),
-        (("elsewhere", "127.0.0.1"), "the first host must be this machine, with ssh: 127.0.0.1"),
+        (
+            ("elsewhere", "127.0.0.1"),
+            "the first host must be this machine, with ssh: 127.0.0.1",
+        ),
         (None, "runtime.processes: hosts.json: no such host file"),
     ],
     ids=["none", "another machine first", "no such file"],

@@ -20,10 +20,12 @@ from blogtune.statistics.clustered import paired_difference
 def check_same_questions(fused: Sequence[Answer], pairs: Sequence[Pair], where: str) -> None:
     """Raise UserError where the fused model answered other questions than are to be asked."""
     if [answer.id for answer in fused] != [pair.id for pair in pairs] or not pairs:
-        raise UserError(f"{where}: answers to other questions than answer.split; run `dvc repro`")
+        raise UserError(
+            "answers to other questions than answer.split", where=where, remedy="run `dvc repro`"
+        )
 
 
-def price(
+def serving_gap(
     served: Sequence[Answer],
     fused: Sequence[Answer],
     judge: Judge,
@@ -35,13 +37,15 @@ def price(
     The interval has `params.confidence`; `equivalent` says that it lies within `params.margin` on
     either side of 0. Raises UserError where no question has a score for both.
     """
-    own_reference = judging.model_copy(update={"elsewhere": 0, "second": None})
+    own_reference = judging.model_copy(update={"other_references": 0, "second": None})
     judged = list(judge_answers([*served, *fused], judge, own_reference))
     both = list(zip(judged[: len(served)], judged[len(served) :], strict=True))
     scores = [(a.similarity, b.similarity, _post(a)) for a, b in both]
     kept = [(a, b, post) for a, b, post in scores if a is not None and b is not None]
     if not kept:
-        raise UserError("no question has a score for both; see to the judge (`make judge`)")
+        raise UserError(
+            "no question has a score for both", remedy="see to the judge (`make judge`)"
+        )
     ours, theirs, posts = zip(*kept, strict=True)
     found = paired_difference(ours, theirs, posts, params.confidence)
     return {

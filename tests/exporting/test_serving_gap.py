@@ -5,7 +5,7 @@ import pytest
 from blogtune.common.errors import UserError
 from blogtune.common.records import Answer
 from blogtune.exporting.export import closing
-from blogtune.exporting.price import price
+from blogtune.exporting.serving_gap import serving_gap
 from blogtune.judging.protocol import Item, Verdict
 from tests.exporting.build import export_params, judging
 
@@ -37,9 +37,9 @@ def answers(model: str, *texts: str) -> list[Answer]:
     ]
 
 
-def test_the_price_is_paired_with_the_fused_models_answers() -> None:
+def test_the_serving_gap_is_paired_with_the_fused_models_answers() -> None:
     served, fused = answers("served", "aaaa", "aa", "?"), answers("fused", "aa", "aa", "aa")
-    found = price(served, fused, ByLength(), judging(), export_params())
+    found = serving_gap(served, fused, ByLength(), judging(), export_params())
     assert (found["questions"], found["scored"]) == (3, 2)
     assert (found["mean"], found["fused_mean"]) == (0.3, 0.2)
     assert found["identical_answers"] == pytest.approx(1 / 3, abs=1e-6)
@@ -51,7 +51,9 @@ def test_the_price_is_paired_with_the_fused_models_answers() -> None:
 
 def test_the_same_answers_are_equivalent() -> None:
     same = answers("served", "aaaa", "aa", "a")
-    found = price(same, answers("fused", "aaaa", "aa", "a"), ByLength(), judging(), export_params())
+    found = serving_gap(
+        same, answers("fused", "aaaa", "aa", "a"), ByLength(), judging(), export_params()
+    )
     assert found["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert found["equivalent"] is True
     told = {**found, "name": "b", "quantization": "F16", "top1_agreement": 1.0, "positions": 9}
@@ -61,10 +63,10 @@ def test_the_same_answers_are_equivalent() -> None:
 
 def test_one_post_shows_no_equivalence() -> None:
     served = [answer.model_copy(update={"post": "p"}) for answer in answers("served", "a", "aa")]
-    found = price(served, answers("fused", "a", "aa"), ByLength(), judging(), export_params())
+    found = serving_gap(served, answers("fused", "a", "aa"), ByLength(), judging(), export_params())
     assert (found["equivalent"], found["difference"]) == (False, {"mean": 0.0})
 
 
 def test_nothing_scored_is_an_error() -> None:
     with pytest.raises(UserError, match="no question has a score for both"):
-        price(answers("s", "?"), answers("f", "a"), ByLength(), judging(), export_params())
+        serving_gap(answers("s", "?"), answers("f", "a"), ByLength(), judging(), export_params())

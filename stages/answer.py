@@ -11,7 +11,7 @@ from blogtune.common.command import Run, stage
 from blogtune.common.records import Answer, Pair, read_records, write_records
 from blogtune.runtime.device import compute_dtype, fast_math
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import worker_group
+from blogtune.runtime.workers import worker_group
 
 ANSWERS = Path("data/answers")
 

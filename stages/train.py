@@ -9,7 +9,7 @@ from blogtune.common.command import Run, stage
 from blogtune.common.records import Pair, read_records
 from blogtune.runtime.device import compute_dtype, describe
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import worker_group
+from blogtune.runtime.workers import worker_group
 from blogtune.training.params import TrainParams
 
 BASE = Path("models/base")

@@ -14,7 +14,7 @@ from blogtune.models.head import open_head
 from blogtune.models.loading import load_model
 from blogtune.runtime.collectives import all_sum
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import worker_group
+from blogtune.runtime.workers import worker_group
 from blogtune.training.examples import Example, make_batch
 from blogtune.training.lora import apply_lora
 from blogtune.training.params import TrainParams

@@ -13,7 +13,7 @@ from blogtune.answering.params import AnswerParams
 from blogtune.common.records import Pair
 from blogtune.models.loading import load_model
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import together
+from blogtune.runtime.workers import together
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import mlx.core as mx
 from blogtune.common.records import Pair
 from blogtune.models.loading import load_model
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import together, total
+from blogtune.runtime.workers import together, total
 from blogtune.training.loop import train
 from blogtune.training.params import TrainParams
 

@@ -21,6 +21,7 @@ from typing import NoReturn, TypeVar
 import click
 
 from blogtune.common import params as parameters
+from blogtune.common import worker
 from blogtune.common.errors import Problem, UserError
 from blogtune.common.files import sha256
 from blogtune.common.params import Section
@@ -28,8 +29,6 @@ from blogtune.common.params import Section
 S = TypeVar("S", bound=Section)
 LOCK = Path(".dvc/tmp/stage.lock")
 SOURCES = ("blogtune", "stages")
-# Set for the processes of a host file: the file that the first leaves when all went well.
-DONE = "BLOGTUNE_DONE"
 
 
 class Run:
@@ -66,15 +65,14 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def command(*, debug: bool, **arguments: str) -> None:
-        # Of several processes (`worker_group`, `mlx.launch`) one holds the lock for all.
-        done = os.environ.get(DONE)
-        one = os.environ.get("MLX_RANK", "0") == "0" and done is None
-        with readable_errors(debug=debug), _only_one(_name(function)) if one else nullcontext():
+        # Of several processes one holds the lock for all; of a host file's, who started them.
+        holds = worker.is_first() and not worker.of_host_file()
+        with readable_errors(debug=debug), _only_one(_name(function)) if holds else nullcontext():
             run = Run()
             function(run, **arguments)
             run.check_unmoved()
-            if done is not None and os.environ["MLX_RANK"] == "0":
-                Path(done).touch()
+            if worker.is_first() and worker.of_host_file():
+                Path(os.environ[worker.DONE]).touch()
 
     return command
 

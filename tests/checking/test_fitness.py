@@ -205,7 +205,9 @@ def test_right_answers_without_a_score_do_not_count() -> None:
         return Verdict(None, reason="no readable score") if unread else expert(item)
 
     assert measured(rule, rows=paraphrases(12)).fit
-    assert measured(rule, rows=paraphrases(11)).reasons.startswith("only 9 right answers to test it")
+    assert measured(rule, rows=paraphrases(11)).reasons.startswith(
+        "only 9 right answers to test it"
+    )
 
 
 def test_two_right_answers_are_too_few_to_pass() -> None:

@@ -51,7 +51,7 @@ from pathlib import Path
 import mlx.core as mx
 from blogtune.models.loading import load_model
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import worker_group
+from blogtune.runtime.workers import worker_group
 from blogtune.training.loop import train
 from blogtune.training.results import write_results
 from tests import tiny

@@ -20,7 +20,7 @@ from blogtune.answering.params import AnswerParams
 from blogtune.models.loading import load_model
 from blogtune.common.records import write_records
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import worker_group
+from blogtune.runtime.workers import worker_group
 from blogtune.training.loop import train
 from blogtune.training.results import write_results
 from tests import tiny

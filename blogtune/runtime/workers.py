@@ -6,7 +6,6 @@ They are joined by MLX's ring over loopback. Processes on several machines are t
 as `mlx.launch` reads it, which starts them; under it the group is the one that it made.
 """
 
-import hashlib
 import json
 import os
 import signal
@@ -20,27 +19,22 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
 import mlx.core as mx
-import numpy as np
 import psutil
 
-from blogtune.common.command import DONE
+from blogtune.common import worker
 from blogtune.common.errors import UserError
-from blogtune.common.files import sha256
 from blogtune.cpu.cores import set_blas_threads, usable_cores
 from blogtune.runtime import device
-from blogtune.runtime.collectives import broadcast
+from blogtune.runtime.hosts import launch, refuse_other_files
 from blogtune.runtime.params import RuntimeParams
 
 MOST = 4
 # Bytes a process needs for each stored byte of a half-float model: float32 weights and as much
 # again for what it computes.
 MEMORY_FACTOR = 4
-PARENT = "BLOGTUNE_PARENT"
-# On all hosts of a host file, beside the model and what else a stage reads.
-SAME_EVERYWHERE = (Path("params.yaml"), Path("blogtune"), Path("stages"))
 
 
 def how_many(params: RuntimeParams, model: Path) -> int:
@@ -65,15 +59,15 @@ def worker_group(
     return where `runtime.processes` is a host file: then the processes started do all the work, and
     UserError is raised where one of them has other sources, parameters, model or `inputs`.
     """
-    if "MLX_RANK" in os.environ:
+    if worker.is_started():
         _leave_stopping_to_the_parent()
         group = mx.distributed.init()
-        if PARENT not in os.environ:
-            _refuse_other_files([*SAME_EVERYWHERE, model, *inputs], group)
+        if worker.PARENT not in os.environ:
+            refuse_other_files([model, *inputs], group)
         yield group
         return
     if isinstance(params.processes, str) and params.processes != "auto":
-        _launch(Path(params.processes), command)
+        launch(Path(params.processes), command)
     count = how_many(params, model)
     if "OPENBLAS_NUM_THREADS" not in os.environ:
         set_blas_threads(max(1, usable_cores() // count))
@@ -81,7 +75,7 @@ def worker_group(
         yield mx.distributed.init(strict=False)
         return
     with ExitStack() as stack:
-        hosts = stack.enter_context(_hosts(count))
+        hosts = stack.enter_context(_loopback_ports(count))
         said = stack.enter_context(tempfile.TemporaryFile())
         others = list[subprocess.Popen[bytes]]()
         stack.push(partial(_end, others))
@@ -99,56 +93,8 @@ def worker_group(
             del os.environ["MLX_RANK"], os.environ["MLX_HOSTFILE"]
 
 
-def _refuse_other_files(paths: Sequence[Path], group: mx.distributed.Group) -> None:
-    """Raise UserError in all processes where one has not the files that the first has."""
-    own = [_digest(path) for path in paths]
-    firsts = json.loads(broadcast(json.dumps(own).encode(), group))
-    others = mx.array([mine != theirs for mine, theirs in zip(own, firsts, strict=True)])
-    gathered = mx.distributed.all_gather(others[None], group=group, stream=mx.cpu)
-    for rank, path in np.argwhere(np.asarray(gathered)).tolist():
-        raise UserError(
-            f"on host {rank} of runtime.processes it is not what it is on the first (0)",
-            where=paths[path],
-            remedy="give all of them one shared folder, or copy it there",
-        )
-
-
-def _digest(path: Path) -> str:
-    """Of a file, or of all in a folder with their names; of nothing where nothing is."""
-    files = [path] if path.is_file() else sorted(path.rglob("*.*"))
-    digest = hashlib.sha256()
-    for file in files:
-        if file.is_file() and file.suffix != ".pyc":
-            digest.update(f"{file.relative_to(path)} {sha256(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def _launch(hosts: Path, command: Sequence[str]) -> NoReturn:
-    """Run the stage in a process on each of the hosts, the first being here, and end as that did.
-
-    `mlx.launch` says nothing of how they ended, so the first leaves a file behind.
-    """
-    try:
-        read = json.loads(hosts.read_text(encoding="utf-8"))
-        first = (read["hosts"] if isinstance(read, dict) else read)[0]["ssh"]
-    except FileNotFoundError as error:
-        raise UserError(f"{hosts}: no such host file", where="runtime.processes") from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError(
-            "no host file as `mlx.distributed_config` writes it", where=hosts
-        ) from error
-    if first != "127.0.0.1":
-        raise UserError("the first host must be this machine, with ssh: 127.0.0.1", where=hosts)
-    with tempfile.TemporaryDirectory() as folder:
-        done = Path(folder) / "done"
-        launch = [Path(sys.executable).parent / "mlx.launch", "--hostfile", hosts]
-        options = ["--backend", "ring", "--env", f"{DONE}={done}"]
-        subprocess.run([*launch, *options, sys.executable, "-m", *command], check=False)
-        sys.exit(0 if done.exists() else 1)
-
-
 @contextmanager
-def _hosts(count: int) -> Generator[str]:
+def _loopback_ports(count: int) -> Generator[str]:
     """A host file as MLX's ring reads it: a free loopback port for each process."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [[f"127.0.0.1:{each.getsockname()[1]}"] for each in sockets]
@@ -169,7 +115,7 @@ def _start(
         "MLX_HOSTFILE": hosts,
         "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS")
         or str(max(1, usable_cores() // count)),
-        PARENT: str(os.getpid()),
+        worker.PARENT: str(os.getpid()),
     }
     # What the others say, the first says too; it matters when one of them fails alone.
     return subprocess.Popen(
@@ -220,8 +166,8 @@ def _leave_stopping_to_the_parent() -> None:
     stop, would wait for this one. Of a host file's processes the parent is `mlx.launch` or ssh, and
     the first, which saves, ends when it misses the others.
     """
-    parent = int(os.environ.get(PARENT, "0"))
-    if DONE in os.environ and os.environ["MLX_RANK"] != "0":
+    parent = int(os.environ.get(worker.PARENT, "0"))
+    if worker.of_host_file() and not worker.is_first():
         parent = os.getppid()
     if not parent:
         return

@@ -14,7 +14,7 @@ from blogtune.common.errors import UserError
 from blogtune.cpu.cores import usable_cores
 from blogtune.runtime import device
 from blogtune.runtime.params import RuntimeParams
-from blogtune.runtime.processes import how_many, worker_group
+from blogtune.runtime.workers import how_many, worker_group
 
 PROGRAM = """
 import os, sys, time
@@ -23,7 +23,7 @@ import mlx.core as mx
 from blogtune.common.errors import UserError
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.collectives import all_sum
-from blogtune.runtime.processes import worker_group
+from blogtune.runtime.workers import worker_group
 
 processes = int(sys.argv[1]) if sys.argv[1].isdigit() else sys.argv[1]
 params = RuntimeParams(dtype="auto", processes=processes)

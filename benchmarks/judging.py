@@ -44,17 +44,16 @@ def main(count: int, repeats: int, workers: int, host: str | None, model: str, f
 
 
 def _in_process(items: Sequence[Item], folder: Path) -> None:
-    import mlx.core as mx
     from mlx_lm import generate
 
     from blogtune.judging.mlx import MlxJudge
     from blogtune.models.loading import load_model
-    from blogtune.runtime.device import on_cpu
+    from blogtune.runtime.device import device
 
     judge = MlxJudge(_params("mlx", PACKAGED, None), folder)
     _report(f"{judge.method}, batches of {judge.batch_items}", judge, items)
     # The judge's own network projects one row only.
-    model = load_model(folder, mx.float32 if on_cpu() else None)
+    model = load_model(folder, device().exact_dtype)
     with _timed("one generation an item", len(items)):
         for item in items:
             prompt = judge.chat.opening(messages(item, "likert"))

@@ -7,7 +7,7 @@ import click
 
 from blogtune.common.command import Run, stage
 from blogtune.common.records import Pair, read_records
-from blogtune.runtime.device import compute_dtype, describe
+from blogtune.runtime.device import compute_dtype, device
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.workers import worker_group
 from blogtune.training.params import TrainParams
@@ -30,7 +30,7 @@ def main(run: Run) -> None:
         from blogtune.training.loop import train
         from blogtune.training.results import write_results
 
-        where = f"{describe()}, processes: {group.size()}"
+        where = f"{device().name}, processes: {group.size()}"
         click.echo(f"training on {where}: {len(pairs)} pairs, {params.iterations} iterations")
         model = load_model(BASE, compute_dtype(runtime))
         result = train(model, pairs, validation, params, checkpoints_folder(), group)

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from blogtune.common.records import Pair
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
-from blogtune.runtime.device import on_cpu
+from blogtune.runtime.device import device
 from blogtune.training.examples import Example, make_batch, make_examples
 from blogtune.training.params import TrainParams
 from tests.training.oracle import simple_loss
@@ -49,7 +49,7 @@ EXAMPLES = [
 ]
 
 # Of tests whose subject is computed so on a CPU only.
-A_CPUS_WAY = pytest.mark.skipif(not on_cpu(), reason="a GPU has another way")
+A_CPUS_WAY = pytest.mark.skipif(not device().is_cpu, reason="a GPU has another way")
 
 # The group of a process that works alone.
 ALONE = mx.distributed.init()

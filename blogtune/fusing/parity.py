@@ -23,7 +23,7 @@ from blogtune.fusing.params import FuseParams
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import LoadedModel, is_quantized, load_model
 from blogtune.models.reading import read_answers
-from blogtune.runtime.device import exact_dtype
+from blogtune.runtime.device import device
 
 Logits = npt.NDArray[np.float32]
 
@@ -79,7 +79,7 @@ def load(folder: Path, adapter: Path | None = None) -> LoadedModel:
 
     In float32: what a half type rounds at every sum is more than what merging rounds.
     """
-    model = load_model(folder, exact_dtype(), adapter)
+    model = load_model(folder, device().exact_dtype, adapter)
     compute_in_float32(model.network)
     return model
 

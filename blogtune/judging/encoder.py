@@ -20,8 +20,8 @@ from tokenizers import Tokenizer
 
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress
-from blogtune.cpu.cores import blas_threads, usable_cores
-from blogtune.runtime.device import on_cpu
+from blogtune.cpu.cores import blas_threads
+from blogtune.runtime.device import device
 
 Vectors = npt.NDArray[np.float64]
 # Texts at once: few, so that what is computed of them stays in the processor's cache.
@@ -130,14 +130,12 @@ class Encoder:
 
 @contextmanager
 def _mapping() -> Generator[Callable[..., Iterable[Vectors]]]:
-    """A `map` whose calls all cores share: within one only its matrix products would be.
-
-    On a GPU the built-in one.
-    """
-    if not on_cpu():
+    """A `map` whose calls all cores share: within one only its matrix products would be."""
+    cores = min(MOST, device().cores)
+    if cores == 1:
         yield map
         return
-    with blas_threads(1), ThreadPoolExecutor(min(MOST, usable_cores())) as pool:
+    with blas_threads(1), ThreadPoolExecutor(cores) as pool:
         yield pool.map
 
 

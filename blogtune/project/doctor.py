@@ -20,7 +20,7 @@ from blogtune.ollama.client import OllamaModel
 from blogtune.project import machine
 from blogtune.project.needs import needs_of
 from blogtune.project.settings import Settings, obstacles
-from blogtune.runtime import device
+from blogtune.runtime.device import device
 
 GIB = 2**30
 PACKAGES = ("mlx", "mlx-lm", "dvc", "datasets", "pandas", "ollama", "huggingface_hub", "click")
@@ -58,7 +58,7 @@ def _system() -> str:
 
 
 def _device() -> Finding:
-    return Finding("device", f"{device.describe()} ({platform.machine()})")
+    return Finding("device", f"{device().name} ({platform.machine()})")
 
 
 def gflops() -> float:
@@ -76,7 +76,7 @@ def gflops() -> float:
 def _blas() -> Finding:
     speed = gflops()
     name, value = "matrix product", f"{speed:.0f} GFLOP/s in float32"
-    if speed >= FAST_GFLOPS or not device.on_cpu():
+    if speed >= FAST_GFLOPS or not device().is_cpu:
         return Finding(name, value)
     if LOADED:
         return Finding(name, f"{value}: slow; is the machine busy?")

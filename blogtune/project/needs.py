@@ -21,7 +21,7 @@ from blogtune.fetching import hub, repositories
 from blogtune.fetching.fetch import read_receipt
 from blogtune.fetching.hub import HubFile, Repository, count_text
 from blogtune.project.settings import Settings
-from blogtune.runtime.device import on_cpu
+from blogtune.runtime.device import device
 
 # Adapter, answers, the training's checkpoints, and what other programs write meanwhile.
 ALL_ELSE = 2**30
@@ -61,7 +61,7 @@ class Weights:
 
     def memory(self) -> int:
         """Bytes of the larger of the adapted and the fused model, which `fuse` reads in turn."""
-        return int(4 * self.number) if on_cpu() else max(self.stored, self.merged())
+        return int(4 * self.number) if device().exact_dtype else max(self.stored, self.merged())
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,48 @@
-"""Where MLX computes, in which float type, and what makes it fast there."""
+"""Where MLX computes, and all that follows from it: nothing else asks which device it is."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import mlx.core as mx
 
 from blogtune.common import blas
-from blogtune.cpu.cores import keep_freed_memory
+from blogtune.cpu.cores import keep_freed_memory, usable_cores
 from blogtune.cpu.patches import patched
 from blogtune.runtime.params import RuntimeParams
 
 
-def on_cpu() -> bool:
-    """Whether MLX's default device is the CPU."""
-    return mx.default_device().type == mx.DeviceType.cpu
+@dataclass(frozen=True)
+class Device:
+    """MLX's default device.
+
+    name: for a stage's first line; dtype: what `runtime.dtype: auto` is; exact_dtype: of weights
+    that are computed with in float32, None being as stored; cores: how many of our own processes or
+    threads it is worth; is_cpu: whether `blogtune.cpu` is for it.
+    """
+
+    name: str
+    dtype: str
+    exact_dtype: mx.Dtype | None
+    cores: int
+    is_cpu: bool
+
+
+def device() -> Device:
+    """The device that MLX computes on now."""
+    if mx.default_device().type == mx.DeviceType.cpu:
+        slow = "CPU with the reference BLAS: slow; `make doctor` tells why"
+        name = "CPU with OpenBLAS" if blas.LOADED else slow
+        # Half types are slow there, and weights fastest as float32 from the start.
+        return Device(name, "float32", mx.float32, usable_cores(), is_cpu=True)
+    name = "Apple GPU" if mx.metal.is_available() else "CUDA GPU"
+    return Device(name, "bfloat16", None, 1, is_cpu=False)
 
 
 def compute_dtype(params: RuntimeParams) -> mx.Dtype:
-    """The float type to compute in: `auto` is float32 on a CPU, where half types are slow."""
-    name = params.dtype
-    if name == "auto":
-        name = "float32" if on_cpu() else "bfloat16"
+    """The float type to compute in."""
+    name = device().dtype if params.dtype == "auto" else params.dtype
     return {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}[name]
-
-
-def exact_dtype() -> mx.Dtype | None:
-    """Of weights that are computed with in float32: None is as stored, for the room they take.
-
-    On a CPU they are fastest as float32 from the start.
-    """
-    return mx.float32 if on_cpu() else None
 
 
 @contextmanager
@@ -38,27 +51,15 @@ def exact_losses() -> Generator[None]:
 
     MLX adds up the exponentials one by one there: of 49,152 the sum is 7e-5 off.
     """
-    with patched(cross_entropy=on_cpu()):
+    with patched(cross_entropy=device().is_cpu):
         yield
 
 
 @contextmanager
 def fast_math() -> Generator[None]:
     """While the block runs, a CPU computes what it reads with `blogtune.cpu`; a GPU as ever."""
-    if not on_cpu():
+    is_cpu = device().is_cpu
+    if is_cpu:
+        keep_freed_memory()
+    with patched(attention=is_cpu, swiglu=is_cpu, gelu=is_cpu):
         yield
-        return
-    keep_freed_memory()
-    with patched(attention=True, swiglu=True, gelu=True):
-        yield
-
-
-def describe() -> str:
-    """One phrase for a stage's first line, such as "CPU with OpenBLAS"."""
-    if mx.metal.is_available():
-        return "Apple GPU"
-    if not on_cpu():
-        return "CUDA GPU"
-    if blas.LOADED:
-        return "CPU with OpenBLAS"
-    return "CPU with the reference BLAS: slow; `make doctor` tells why"

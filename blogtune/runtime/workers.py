@@ -27,7 +27,7 @@ import psutil
 from blogtune.common import worker
 from blogtune.common.errors import UserError
 from blogtune.cpu.cores import set_blas_threads, usable_cores
-from blogtune.runtime import device
+from blogtune.runtime.device import device
 from blogtune.runtime.hosts import launch, refuse_other_files
 from blogtune.runtime.params import RuntimeParams
 
@@ -41,11 +41,9 @@ def how_many(params: RuntimeParams, model: Path) -> int:
     """The number of processes: `runtime.processes`, or as many as cores and memory are good for."""
     if isinstance(params.processes, int):
         return params.processes
-    if not device.on_cpu():
-        return 1
     stored = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     fit = psutil.virtual_memory().total // max(1, MEMORY_FACTOR * stored)
-    return max(1, min(MOST, usable_cores(), fit))
+    return max(1, min(MOST, device().cores, fit))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import psutil
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress, size_text
 from blogtune.runtime.collectives import broadcast
-from blogtune.runtime.device import exact_losses, fast_math, on_cpu
+from blogtune.runtime.device import device, exact_losses, fast_math
 from blogtune.training.activation_cache import ActivationCache, cache_bytes, shared_prefix
 from blogtune.training.examples import Example, make_batch
 from blogtune.training.fast.packing import NotPackableError, may_be_packed
@@ -88,7 +88,7 @@ def _candidates(setup: Setup, cache: ActivationCache | None) -> Iterator[Candida
     prefix = len(shared_prefix(network, setup.everything))
     # With dropout every example drops other things of what all begin with.
     packs = prefix and not params.lora.dropout and may_be_packed(network, setup.longest(), prefix)
-    if on_cpu():
+    if device().is_cpu:
         for shared in (prefix, 0) if packs else (0,):
             adapted = setup.adapted
             step = FastStep(network, head, cache, adapted, prefix=shared, recompute=recompute)

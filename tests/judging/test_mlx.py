@@ -19,7 +19,7 @@ from blogtune.judging.mlx import REPLY, MlxJudge
 from blogtune.judging.prompt import DIGITS, messages
 from blogtune.judging.protocol import Item, Verdict
 from blogtune.models.head import open_head
-from blogtune.runtime.device import on_cpu
+from blogtune.runtime.device import device
 from tests import tiny
 from tests.judging.server import judge_params
 from tests.training.architectures import NAMES, build
@@ -135,7 +135,7 @@ def test_one_item_and_identical_items_have_a_prompt_left_to_read(judge: MlxJudge
     (one,) = judge.judge(items(1))
     four = list(judge.judge(items(1) * 4))
     # A GPU multiplies a batch in another order.
-    apart = 0.0 if on_cpu() else 1e-6
+    apart = 0.0 if device().is_cpu else 1e-6
     assert scores(four) == pytest.approx(scores([one]) * 4, rel=0.0, abs=apart)
     assert [replace(each, similarity=None) for each in [one, *four]] == [Verdict(None)] * 5
     assert list(judge.judge([])) == []

@@ -6,6 +6,7 @@ import pytest
 from blogtune.project import doctor
 from blogtune.project.doctor import Finding, examine
 from blogtune.project.settings import Settings, read_settings, set_value
+from blogtune.runtime.device import Device
 from tests.judging.server import DIGEST, MODEL, NOBODY, serve
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +56,7 @@ def test_a_busy_machine_is_not_taken_for_a_slow_blas(
 ) -> None:
     monkeypatch.setattr(doctor, "gflops", lambda: speed)
     monkeypatch.setattr(doctor, "LOADED", ["openblas"] if loaded else [])
-    monkeypatch.setattr(doctor.device, "on_cpu", lambda: True)
+    monkeypatch.setattr(doctor, "device", lambda: Device("CPU", "float32", None, 2, is_cpu=True))
     assert findings(settings(tmp_path), "matrix product") == [
         Finding("matrix product", told, remedy)
     ]

@@ -16,7 +16,7 @@ from blogtune.common.errors import UserError
 from blogtune.project.doctor import examine
 from blogtune.project.needs import ALL_ELSE, Needs, Weights, needs_of
 from blogtune.project.settings import read_settings, set_value
-from blogtune.runtime.device import on_cpu
+from blogtune.runtime.device import device
 from commands import preflight
 from tests import tiny
 from tests.fetching.hub import COMMIT, Hub, client, serve
@@ -72,7 +72,7 @@ def test_the_reference_model_needs_this_much(hub: Hub, tmp_path: Path) -> None:
         "DVC's copies": 2 * weights + small,
         "all else": ALL_ELSE,
     }
-    assert found.memory() == (4 if on_cpu() else 2) * PHI3_WEIGHTS + ALL_ELSE
+    assert found.memory() == (4 if device().is_cpu else 2) * PHI3_WEIGHTS + ALL_ELSE
 
 
 def test_it_is_told_before_a_weight_is_fetched(hub: Hub, tmp_path: Path) -> None:

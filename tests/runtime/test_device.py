@@ -1,8 +1,15 @@
+import re
+from pathlib import Path
+
 import mlx.core as mx
 import pytest
 
-from blogtune.runtime.device import compute_dtype, describe, on_cpu
+from blogtune.cpu.cores import usable_cores
+from blogtune.runtime import device as module
+from blogtune.runtime.device import compute_dtype, device, fast_math
 from blogtune.runtime.params import RuntimeParams
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -14,12 +21,58 @@ def test_a_type_by_name_is_that_type(name: str, dtype: mx.Dtype) -> None:
 
 
 def test_auto_is_float32_on_a_cpu_and_bfloat16_elsewhere() -> None:
-    expected = mx.float32 if on_cpu() else mx.bfloat16
+    expected = mx.float32 if device().is_cpu else mx.bfloat16
     assert compute_dtype(RuntimeParams(dtype="auto", processes=1)) == expected
-    assert on_cpu() == (mx.default_device().type == mx.cpu)
+    assert device().is_cpu == (mx.default_device().type == mx.cpu)
 
 
 def test_the_device_is_told_in_a_phrase() -> None:
     phrases = ("Apple GPU", "CUDA GPU", "CPU with OpenBLAS", "CPU with the reference BLAS: slow")
-    assert describe().startswith(phrases)
-    assert describe().startswith("CPU") == on_cpu()
+    assert device().name.startswith(phrases)
+    assert device().name.startswith("CPU") == device().is_cpu
+
+
+class Elsewhere:
+    """MLX as it answers on a GPU."""
+
+    def __init__(self, *, metal: bool) -> None:
+        self.metal = self
+        self.available = metal
+        self.type = "gpu"
+
+    def default_device(self) -> "Elsewhere":
+        return self
+
+    def is_available(self) -> bool:
+        return self.available
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(mx, name)
+
+
+@pytest.mark.parametrize(("metal", "name"), [(True, "Apple GPU"), (False, "CUDA GPU")])
+def test_a_gpu_computes_in_bfloat16_with_its_own_functions(
+    monkeypatch: pytest.MonkeyPatch, *, metal: bool, name: str
+) -> None:
+    monkeypatch.setattr(module, "mx", Elsewhere(metal=metal))
+    found = device()
+    assert (found.name, found.dtype, found.cores, found.is_cpu) == (name, "bfloat16", 1, False)
+    assert found.exact_dtype is None
+    before = mx.fast.scaled_dot_product_attention
+    with fast_math():
+        assert mx.fast.scaled_dot_product_attention is before
+
+
+def test_a_cpu_widens_weights_and_shares_work_among_its_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module.mx, "default_device", lambda: mx.Device(mx.cpu, 0))
+    found = device()
+    assert (found.dtype, found.cores, found.is_cpu) == ("float32", usable_cores(), True)
+    assert found.exact_dtype == mx.float32
+
+
+def test_no_more_than_six_places_ask_which_device_it_is() -> None:
+    asking = re.compile(r"\.is_cpu\b|default_device\(|metal\.is_available\(")
+    sources = (file.read_text(encoding="utf-8") for file in (ROOT / "blogtune").rglob("*.py"))
+    assert sum(len(asking.findall(source)) for source in sources) <= 6

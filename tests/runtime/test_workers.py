@@ -12,7 +12,7 @@ import pytest
 
 from blogtune.common.errors import UserError
 from blogtune.cpu.cores import usable_cores
-from blogtune.runtime import device
+from blogtune.runtime.device import device
 from blogtune.runtime.params import RuntimeParams
 from blogtune.runtime.workers import how_many, worker_group
 
@@ -222,7 +222,7 @@ def host_file(folder: Path, *names: str) -> str:
 
 def test_auto_is_one_process_a_core_as_far_as_the_memory_goes(tmp_path: Path) -> None:
     auto = RuntimeParams(dtype="auto", processes="auto")
-    expected = min(4, usable_cores()) if device.on_cpu() else 1
+    expected = min(4, usable_cores()) if device().is_cpu else 1
     assert how_many(auto, tmp_path) == expected
     # A sparse file: a model of which not one fits four times.
     with (tmp_path / "model.safetensors").open("wb") as file:

@@ -16,6 +16,7 @@ from mlx_lm.models.llama import LlamaModel, Model
 from blogtune.common.errors import UserError
 from blogtune.models.head import open_head
 from blogtune.models.prefix import repeated
+from blogtune.runtime.device import Device
 from blogtune.training import forecast, plan
 from blogtune.training.activation_cache import cache_bytes
 from blogtune.training.examples import Example, make_batch
@@ -78,8 +79,9 @@ def test_on_a_gpu_the_reference_is_taken_and_no_function_exchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The CPU's functions stay away: each would fail here."""
+    gpu = Device("Apple GPU", "bfloat16", None, 1, is_cpu=False)
     for module in ("blogtune.training.plan", "blogtune.runtime.device"):
-        monkeypatch.setattr(f"{module}.on_cpu", lambda: False)
+        monkeypatch.setattr(f"{module}.device", lambda: gpu)
 
     def forbidden(*_: Any, **__: Any) -> mx.array:
         raise AssertionError

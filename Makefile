@@ -11,7 +11,7 @@ LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-all check fix show diff verdict judge readme use pin export publish \
-  judge-cache doctor lock bench by-post
+  judge-cache doctor lock bench by-post reference docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' Makefile
@@ -49,6 +49,12 @@ by-post: .venv/.ready ## the same with whole posts held out, as an experiment, f
 
 readme: .venv/.ready ## write the committed results into README.md
 	@.venv/bin/python -m commands.readme
+
+reference: .venv/.ready ## write docs/reference/ and the schema of params.yaml from the code
+	@.venv/bin/python -m commands.reference
+
+docs: .venv/.ready-dev ## the documentation as a site, in site/
+	.venv/bin/properdocs build --strict --quiet
 
 use: .venv/.ready ## write a profile into params.yaml: make use PROFILE=phi3-mini
 	@.venv/bin/python -m commands.use

@@ -28,7 +28,7 @@ OURS, SINGLE = "this project", "mlx-lm, one by one"
 @click.option("--bfloat16/--no-bfloat16", default=True, help="Slow where the CPU has no such.")
 @click.option("--peers", default=".venv-peers/bin/python", help="The Python that has transformers.")
 def main(count: int, tokens: int, batch: int, runs: int, bfloat16: bool, peers: str) -> None:
-    lines = Path("data/processed/validation.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = Path("data/processed/valid.jsonl").read_text(encoding="utf-8").splitlines()
     questions = [json.loads(line)["question"] for line in lines[:count]]
     cores = usable_cores()
     given = {"model": "models/base", "questions": questions, "tokens": tokens, "batch": batch}

@@ -61,7 +61,7 @@ class Agreement:
 @click.option("--dtype", default="float32", show_default=True, help="What both compute in.")
 @click.option("--peers", default=str(PEERS), help="The Python that has transformers and torch.")
 def main(model: str, texts: int, tokens: int, dtype: str, peers: str) -> None:
-    pairs = list(read_records(Path("data/processed/validation.jsonl"), Pair))[:texts]
+    pairs = list(read_records(Path("data/processed/valid.jsonl"), Pair))[:texts]
     (agreement,) = compare([(Path(model), pairs)], tokens, dtype, Path(peers))
     click.echo(f"{model} in {dtype}: {agreement}")
 
@@ -103,7 +103,7 @@ def _compared(job: dict[str, Any], pairs: Sequence[Pair], theirs: dict[str, Any]
         agreements.extend(scores.argmax(axis=1) == top)
         ours = scores[np.arange(len(chosen)), text["answer"]]
         differences.extend(np.abs(ours - chosen))
-    params = AnswerParams(split="validation", max_tokens=job["tokens"], batch_questions=16)
+    params = AnswerParams(split="valid", max_tokens=job["tokens"], batch_questions=16)
     answers = answer_questions(model, "fused", pairs, params, mx.distributed.init())
     parted = [
         _parted(ours.answer, other) for ours, other in zip(answers, theirs["answers"], strict=True)

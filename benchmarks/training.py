@@ -164,9 +164,11 @@ def _report(contenders: Sequence[Contender], given: dict[str, Any]) -> None:
         memory = f"{each.last['peak'] / 1e9:.1f}"
         rows.append((each.name, f"{middle:.2f}", f"{middle / ours:.2f}", memory))
     click.echo(markdown_table(rows))
-    trunk = contenders[0].last
-    tokens = trunk["trunk_tokens"] / trunk["trunk"]
-    click.echo(f"\ntrunk: {tokens:.0f} tokens a second; sgemm: {gflops():.0f} GFLOP/s")
+    own = contenders[0].last
+    click.echo(
+        f"\ntrial and activation cache: {own['cached']:.1f} s for {own['cached_tokens']} tokens; "
+        f"sgemm: {gflops():.0f} GFLOP/s"
+    )
     counted = given["batches"][1 : 1 + contenders[0].steps]
     click.echo(f"a step needs {_needed(counted) / 1e9:.0f} GFLOP in matrix products")
 

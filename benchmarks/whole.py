@@ -35,7 +35,7 @@ def main(iterations: int, rate: float) -> None:
     # mlx-lm's loss would count a padding token behind each answer.
     given["exact"] = True
     given["params"].update({**changes, "validation_pairs": 0, "accumulate_batches": 1})
-    pairs = list(read_records(DATA / "validation.jsonl", Pair))[:VALIDATION]
+    pairs = list(read_records(DATA / "valid.jsonl", Pair))[:VALIDATION]
     chat = open_chat(load_model(BASE, None).tokenizer)
     examples, _ = make_examples(pairs, chat, given["params"]["max_sequence_tokens"])
     given["validation"] = [

@@ -15,13 +15,13 @@ from blogtune.judging.params import JudgeParams
 from blogtune.runtime.device import fast_math
 
 PROCESSED = Path("data/processed")
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "valid", "test")
 
 
 @click.command()
 @stage
 def main(run: Run) -> None:
-    """Test the judge on answers of known worth and write metrics/judge.json."""
+    """Test the judge on answers known to be right or wrong and write metrics/judge.json."""
     params = run.read("judge", JudgeParams)
     files = (PROCESSED / f"{split}.jsonl" for split in SPLITS)
     pairs = [pair for file in files for pair in read_records(file, Pair)]

@@ -21,7 +21,7 @@ def main(run: Run) -> None:
     """Write models/fused and metrics/fusion.json; fail if the fused model departs."""
     params = run.read("fuse", FuseParams)
     stored = fuse(BASE, ADAPTER, FUSED, params)
-    pairs = list(read_records(Path("data/processed/validation.jsonl"), Pair))
+    pairs = list(read_records(Path("data/processed/valid.jsonl"), Pair))
     with fast_math():
         adapted = dict(expected(load(BASE, ADAPTER), pairs, params))
         parity = compare(adapted, load(FUSED), pairs, params)

@@ -13,7 +13,7 @@ from blogtune.runtime.workers import worker_group
 from blogtune.training.params import TrainParams
 
 BASE = Path("models/base")
-PAIRS = (Path("data/processed/train.jsonl"), Path("data/processed/validation.jsonl"))
+PAIRS = (Path("data/processed/train.jsonl"), Path("data/processed/valid.jsonl"))
 
 
 @click.command()

@@ -8,6 +8,6 @@ from blogtune.common.params import Section
 
 
 class AnswerParams(Section):
-    split: Literal["validation", "test"]
+    split: Literal["valid", "test"]
     max_tokens: int = Field(ge=1)
     batch_questions: int = Field(ge=1)

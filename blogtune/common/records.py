@@ -3,7 +3,8 @@
 A question/answer pair as `prepare` writes it:
 
     {"id": "5f0c3a9b2d417e68", "post": "https://blog.example/rank", "question": "What is ...?",
-     "answer": "The rank is ..."}
+     "answer": "The rank is ...", "messages": [{"role": "user", "content": "What is ...?"},
+     {"role": "assistant", "content": "The rank is ..."}]}
 
 An answer as `answer` and `baselines` write it:
 
@@ -20,9 +21,16 @@ A judgement as `judge` writes it:
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    computed_field,
+    model_validator,
+)
 
 from blogtune.common.errors import UserError
 from blogtune.common.files import atomic_text
@@ -37,13 +45,37 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Message(Record):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
 class Pair(Record):
-    """A question with its reference answer. `post` is None where it belongs to no other pair."""
+    """A question with its reference answer. `post` is None where it belongs to no other pair.
+
+    `messages` say the same as a conversation, which `mlx_lm.lora --data` reads.
+    """
 
     id: str
     post: str | None
     question: str
     answer: str
+
+    @computed_field
+    @property
+    def messages(self) -> list[Message]:
+        question = Message(role="user", content=self.question)
+        return [question, Message(role="assistant", content=self.answer)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_messages(cls, values: Any) -> Any:
+        """Of a file: they follow from the rest."""
+        if isinstance(values, dict):
+            return {name: value for name, value in values.items() if name != "messages"}
+        return values
 
 
 class NearDuplicate(Record):

@@ -25,14 +25,14 @@ from blogtune.data.duplicates import first_of_each, near_duplicates
 from blogtune.data.pairs import REASONS, BadRowError, pairs_of
 from blogtune.data.params import DataParams, SplitParams
 from blogtune.data.sources import Row, read_rows
-from blogtune.data.split import NAMES, Keys, Splits, assign, seeded_key
+from blogtune.data.split import FILES, NAMES, Keys, Splits, assign, seeded_key
 
 DROPPED = len(NAMES)
 SHOWN_BEYOND_ALLOWED = 20
 
 
 def prepare(params: DataParams, output: Path) -> dict[str, Any]:
-    """Write train, validation, test and near_duplicates.jsonl to `output`; return the metrics.
+    """Write train, valid, test and near_duplicates.jsonl to `output`; return the metrics.
 
     Each file is written whole or not at all, its pairs in the input's order. Bad rows are told on
     stderr. Raises UserError when they exceed `data.max_bad_rows`, and for data that cannot be
@@ -165,7 +165,7 @@ def _write_splits(
     """The second pass; return the mean lengths, in words, of the pairs that were kept."""
     words, duplicates = Counter[str](), 0
     with ExitStack() as stack:
-        files = [stack.enter_context(atomic_text(output / f"{name}.jsonl")) for name in NAMES]
+        files = [stack.enter_context(atomic_text(output / name)) for name in FILES]
         for row, pair, split in _with_split(source, keys, splits):
             if split != DROPPED:
                 files[split].write(pair.model_dump_json() + "\n")

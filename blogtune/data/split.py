@@ -15,6 +15,8 @@ Keys = NDArray[np.uint64]
 Splits = NDArray[np.uint8]
 
 NAMES: tuple[str, ...] = ("train", "validation", "test")
+# As `mlx_lm.lora --data` looks for them.
+FILES = ("train.jsonl", "valid.jsonl", "test.jsonl")
 TRAIN, VALIDATION, TEST = range(3)
 
 

@@ -17,10 +17,10 @@ def plain_table(rows: Sequence[Row]) -> str:
     return "\n".join([header, rule, *lines])
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
-    """Return the same as Markdown."""
+def markdown_table(rows: Sequence[Row], *, figures: bool = True) -> str:
+    """Return the same as Markdown; without `figures` everything stands to the left."""
     header, *others = rows
-    aligned = ("---", *("---:" for _ in header[1:]))
+    aligned = ("---", *("---:" if figures else "---" for _ in header[1:]))
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, aligned, *others))
 
 

@@ -127,7 +127,7 @@ def test_asking_twice_gives_the_same_answers(taught: LoadedModel) -> None:
     assert first == second
 
 
-@pytest.mark.parametrize("split", ["test", "validation"])
+@pytest.mark.parametrize("split", ["test", "valid"])
 def test_without_questions_the_file_is_named(taught: LoadedModel, split: str) -> None:
     values = AnswerParams.model_validate({**params().model_dump(), "split": split})
     nothing: list[Pair] = []

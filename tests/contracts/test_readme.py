@@ -1,11 +1,16 @@
 """README is the reader's map: its tree, its commands and its figures are the repository's."""
 
+import json
 import re
 import subprocess
+from pathlib import Path
 
+import jsonschema
 import pytest
+from ruamel.yaml import YAML
 
 from blogtune.project.readme import with_results
+from blogtune.project.reference import COMMANDS, PARAMETERS, SCHEMA, comments, pages
 from tests.contracts.pipeline import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,3 +68,26 @@ def test_every_top_level_folder_and_library_part_stands_in_the_tree() -> None:
     listed = tree()
     for folder in folders | library:
         assert any(path.startswith(folder) for path in listed), folder
+
+
+@pytest.mark.parametrize("path", [PARAMETERS, COMMANDS, SCHEMA], ids=str)
+def test_what_is_made_from_the_code_is_as_committed(path: Path) -> None:
+    """`make reference` renews it."""
+    assert (ROOT / path).read_text(encoding="utf-8") == pages(ROOT)[path]
+
+
+def test_params_yaml_names_its_schema_and_every_key_has_a_meaning_there() -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert text.startswith(f"# yaml-language-server: $schema={SCHEMA}\n")
+    lacking = [name for name, meaning in comments(text).items() if not meaning]
+    # Sections whose name says it.
+    assert set(lacking) <= {"data.split", "judge.check", "train.lora"}
+
+
+def test_the_schema_takes_the_committed_parameters_and_no_unknown_key() -> None:
+    schema = json.loads((ROOT / SCHEMA).read_text(encoding="utf-8"))
+    values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+    jsonschema.validate(values, schema)
+    values["train"]["itterations"] = 3
+    with pytest.raises(jsonschema.ValidationError, match="itterations"):
+        jsonschema.validate(values, schema)

@@ -54,7 +54,7 @@ def write(path: Path, table: list[dict[str, Any]]) -> Path:
 
 
 def prepared(folder: Path) -> list[tuple[str, str, str | None]]:
-    names = ("train", "validation", "test")
+    names = ("train", "valid", "test")
     pairs = [pair for name in names for pair in read_records(folder / f"{name}.jsonl", Pair)]
     return sorted((pair.question, pair.answer, pair.post) for pair in pairs)
 
@@ -70,7 +70,7 @@ def test_renamed_columns_give_the_pairs_of_the_usual_names(
     ]
     prepare(make_params(write_rows(*usual)), tmp_path / "usual")
     assert prepared(tmp_path / "renamed") == prepared(tmp_path / "usual")
-    for name in ("train", "validation", "test"):
+    for name in ("train", "valid", "test"):
         file = f"{name}.jsonl"
         usual_bytes = (tmp_path / "usual" / file).read_bytes()
         assert (tmp_path / "renamed" / file).read_bytes() == usual_bytes

@@ -5,12 +5,14 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mlx_lm.tuner.datasets import load_local_dataset
 
 from blogtune.common.errors import UserError
 from blogtune.common.records import NearDuplicate, Pair, read_records
@@ -18,11 +20,14 @@ from blogtune.data.columns import AS_HERE
 from blogtune.data.pairs import REASONS
 from blogtune.data.params import DataParams
 from blogtune.data.prepare import _BadRows, _read_keys, _Source, _write_splits, prepare
+from blogtune.data.split import NAMES
+from blogtune.models.chat import open_chat
+from blogtune.models.loading import load_model
 
 MakeParams = Callable[..., DataParams]
 WriteRows = Callable[..., Path]
 
-FILES = ("train.jsonl", "validation.jsonl", "test.jsonl", "near_duplicates.jsonl")
+FILES = ("train.jsonl", "valid.jsonl", "test.jsonl", "near_duplicates.jsonl")
 
 
 def plain(number: int, post: str | None = None) -> dict[str, Any]:
@@ -36,8 +41,10 @@ def blog(posts: int = 6, size: int = 10) -> list[dict[str, Any]]:
 
 
 def pairs_in(output: Path) -> dict[str, list[Pair]]:
-    names = ("train", "validation", "test")
-    return {name: list(read_records(output / f"{name}.jsonl", Pair)) for name in names}
+    return {
+        name: list(read_records(output / file, Pair))
+        for name, file in zip(NAMES, FILES, strict=False)
+    }
 
 
 def test_the_splits_hold_every_pair_once_in_the_order_of_the_input(
@@ -276,7 +283,10 @@ def test_a_row_is_written_as_a_pair_with_its_id(
 ) -> None:
     prepare(make_params(write_rows(*blog())), tmp_path)
     line = (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()[0]
-    assert list(json.loads(line)) == ["id", "post", "question", "answer"]
+    row = json.loads(line)
+    assert list(row) == ["id", "post", "question", "answer", "messages"]
+    said = [(turn["role"], turn["content"]) for turn in row["messages"]]
+    assert said == [("user", row["question"]), ("assistant", row["answer"])]
 
 
 def test_the_reference_data_set_is_read_as_it_lies_on_the_hub(
@@ -298,3 +308,19 @@ def test_the_reference_data_set_is_read_as_it_lies_on_the_hub(
     assert (metrics["rows"], metrics["pairs"], metrics["posts"]) == (91, 91 * 12, 91)
     posts = {pair.post for pairs in pairs_in(tmp_path / "out").values() for pair in pairs}
     assert posts == {f"https://b.example/{n}" for n in range(91)}
+
+
+def test_mlx_lm_reads_the_splits_as_they_are(
+    write_rows: WriteRows, make_params: MakeParams, tmp_path: Path, tiny_folder: Path
+) -> None:
+    """As `mlx_lm.lora --data` does, with the pairs' own keys beside the messages."""
+    prepare(make_params(write_rows(*blog())), tmp_path / "out")
+    tokenizer = load_model(tiny_folder, None).tokenizer
+    sets = load_local_dataset(tmp_path / "out", tokenizer, SimpleNamespace(mask_prompt=True))
+    for pairs, read in zip(pairs_in(tmp_path / "out").values(), sets, strict=True):
+        assert len(read) == len(pairs)
+        tokens, start = read.process(read[0])
+        chat = open_chat(tokenizer)
+        assert tokens[:start] == chat.prompt(pairs[0].question)
+        answer = chat.answer(pairs[0].answer)
+        assert tokens[start : start + len(answer)] == answer

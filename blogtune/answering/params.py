@@ -1,6 +1,6 @@
 """The `answer` section of params.yaml."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,4 +10,4 @@ from blogtune.common.params import Section
 class AnswerParams(Section):
     split: Literal["valid", "test"]
     max_tokens: int = Field(ge=1)
-    batch_questions: int = Field(ge=1)
+    batch_questions: Annotated[int, Field(ge=1)] | Literal["auto"]

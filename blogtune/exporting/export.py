@@ -31,7 +31,7 @@ def export(
     params: ExportParams,
     answering: AnswerParams,
     judging: JudgeParams,
-    dtype: mx.Dtype,
+    dtype: mx.Dtype | None,
 ) -> dict[str, Any]:
     """Register models/fused, ask it the questions, and return metrics/export.json's content.
 

@@ -79,7 +79,7 @@ def load(folder: Path, adapter: Path | None = None) -> LoadedModel:
 
     In float32: what a half type rounds at every sum is more than what merging rounds.
     """
-    model = load_model(folder, device().exact_dtype, adapter)
+    model = load_model(folder, device().dtype, adapter)
     compute_in_float32(model.network)
     return model
 

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress
 from blogtune.cpu.cores import blas_threads
-from blogtune.runtime.device import device
+from blogtune.runtime.device import device, padded
 
 Vectors = npt.NDArray[np.float64]
 # Texts at once: few, so that what is computed of them stays in the processor's cache.
@@ -75,7 +75,8 @@ class Encoder:
         return Embedded(vectors, truncated)
 
     def _vectors(self, tokens: Sequence[Sequence[int]]) -> Vectors:
-        length = max(map(len, tokens))
+        positions = self.weights["embeddings.position_embeddings.weight"].shape[0]
+        length = min(padded(max(map(len, tokens))), positions)
         ids = np.zeros((len(tokens), length), np.int32)
         mask = np.zeros((len(tokens), length), np.float32)
         for row, sequence in enumerate(tokens):

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
-import psutil
 
 from blogtune.common.blas import LOADED
 from blogtune.common.errors import UserError
@@ -20,7 +19,7 @@ from blogtune.ollama.client import OllamaModel
 from blogtune.project import machine
 from blogtune.project.needs import needs_of
 from blogtune.project.settings import Settings, obstacles
-from blogtune.runtime.device import device
+from blogtune.runtime.device import device, free_memory
 
 GIB = 2**30
 PACKAGES = ("mlx", "mlx-lm", "dvc", "datasets", "pandas", "ollama", "huggingface_hub", "click")
@@ -90,7 +89,7 @@ def _threads() -> Finding:
 
 def _room(settings: Settings) -> Iterator[Finding]:
     """Memory and disk, against what the settings need as far as that can be known."""
-    memory, disk = psutil.virtual_memory().available, shutil.disk_usage(Path.cwd()).free
+    memory, disk = free_memory(), shutil.disk_usage(Path.cwd()).free
     try:
         needs = needs_of(settings)
     except UserError as error:

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from blogtune.project import doctor
@@ -56,7 +57,7 @@ def test_a_busy_machine_is_not_taken_for_a_slow_blas(
 ) -> None:
     monkeypatch.setattr(doctor, "gflops", lambda: speed)
     monkeypatch.setattr(doctor, "LOADED", ["openblas"] if loaded else [])
-    monkeypatch.setattr(doctor, "device", lambda: Device("CPU", "float32", None, 2, is_cpu=True))
+    monkeypatch.setattr(doctor, "device", lambda: Device("CPU", mx.float32, 2, 1, is_cpu=True))
     assert findings(settings(tmp_path), "matrix product") == [
         Finding("matrix product", told, remedy)
     ]

@@ -55,6 +55,7 @@ def _metadata(facts: Facts) -> ModelCardData:
     from_hub = facts.settings.model.scheme == "hub"
     known = from_hub or said.lower() in {*COMMON, "unknown", "other"}
     return ModelCardData(
+        language=facts.settings.publish.language,
         license=said.lower() if known else "other",
         license_name=None if known else said,
         base_model=facts.settings.model.name if from_hub else None,

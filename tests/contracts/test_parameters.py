@@ -15,6 +15,17 @@ from tests.contracts.pipeline import DEFAULT, ROOT, is_default_run, of_the_defau
 from tests.training.architectures import build
 
 PARAMS = ROOT / "params.yaml"
+SECOND = {
+    "kind": "embedding",
+    "model": {"source": "path:models/mine", "revision": None},
+    "scale": "likert",
+    "host": None,
+    "pull": False,
+    "workers": 4,
+    "timeout_seconds": 120,
+    "retries": 4,
+    "batch_items": 16,
+}
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 
 
@@ -58,6 +69,7 @@ def test_a_profile_comes_and_goes_without_a_trace(profile: Path, params: Path) -
         ("data.path", "data/mine.csv"),
         ("data.columns", {"question": "Frage", "answer": "Antwort"}),
         ("judge.check.paraphrases", "data/mine.jsonl"),
+        ("judge.second", SECOND),
     ],
 )
 def test_the_default_profile_undoes_a_user_s_own_data(
@@ -163,14 +175,10 @@ def test_a_small_number_keeps_a_form_that_every_yaml_reads(params: Path) -> None
 
 
 def test_setting_a_value_keeps_every_comment(params: Path) -> None:
+    before = params.read_text().splitlines()
     set_value("model.revision", "0" * 40, params)
-    changed = [
-        new
-        for old, new in zip(
-            PARAMS.read_text().splitlines(), params.read_text().splitlines(), strict=True
-        )
-        if old != new
-    ]
+    after = params.read_text().splitlines()
+    changed = [new for old, new in zip(before, after, strict=True) if old != new]
     assert [line.split(":")[0].strip() for line in changed] == ["revision"]
 
 

@@ -188,6 +188,10 @@ def test_every_top_level_folder_and_library_part_stands_in_the_tree() -> None:
     listed = tree()
     for folder in folders | library:
         assert any(path.startswith(folder) for path in listed), folder
+    page = (ROOT / "docs/explanation/pipeline.md").read_text(encoding="utf-8")
+    section = page.split("## The library")[1].split("\n## ")[0]
+    told = re.findall(r"^\| `(\w+/)` \|", section, re.MULTILINE)
+    assert Counter(told) == Counter(path.removeprefix("blogtune/") for path in library)
 
 
 @pytest.mark.parametrize("path", [PARAMETERS, COMMANDS, SCHEMA], ids=str)

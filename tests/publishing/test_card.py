@@ -57,6 +57,18 @@ def test_the_hubs_reader_finds_license_and_the_measured_figures(facts: Facts) ->
     }
 
 
+# "no" is Norwegian: what reads YAML 1.1 takes it for false, unless it is quoted.
+@pytest.mark.parametrize("language", ["en", "no", None])
+def test_the_hubs_reader_finds_the_language_of_the_data(facts: Facts, language: str | None) -> None:
+    card = model_card(with_settings(facts, "publish", language=language))
+    assert ModelCard(card).data.language == language
+    assert ("language:" in card) == (language is not None)
+
+
+def test_the_bundled_blog_is_in_english(facts: Facts) -> None:
+    assert ModelCard(model_card(facts)).data.language == "en"
+
+
 def test_the_card_says_what_make_verdict_and_make_judge_say(facts: Facts) -> None:
     text = shown(model_card(facts))
     for table, *notes in (markdown_parts(facts.comparison), markdown_judge_parts(facts.fitness)):

@@ -232,7 +232,7 @@ def _each_limit(facts: Facts) -> Iterator[str]:
             "posts in other words, not knowledge of untold ones."
         )
     if facts.fitness.blind_spots:
-        yield f"The judge does not see, or hardly: {escaped(facts.fitness.blind_spots)}."
+        yield f"Known blind spots of the judge: {escaped(facts.fitness.blind_spots)}."
     if facts.comparison["near_duplicates"]:
         count = facts.comparison["near_duplicates"]
         yield f"{count} test questions nearly stand in the training data."

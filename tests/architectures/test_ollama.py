@@ -62,9 +62,9 @@ GEMMA3 = {
 }
 SWALLOW = {"<|user|>", "<|assistant|>", "<|system|>", "<|end|>"}
 REFUSED = {
-    "qwen3": "architecture Qwen3ForCausalLM is none that Ollama imports",
-    "mistral": "architecture MistralForCausalLM is none that Ollama imports",
-    "phi4-mini": r"turns 0\.75 of each head only .partial_rotary_factor",
+    "qwen3": "Ollama imports .*, but not Qwen3ForCausalLM",
+    "mistral": "Ollama imports .*, but not MistralForCausalLM",
+    "phi4-mini": r"rotates only 0\.75 of each head .partial_rotary_factor",
 }
 
 

@@ -165,7 +165,8 @@ def test_a_missing_file_of_paraphrases_is_said_before_any_work(params: Path) -> 
     set_value("judge.check.paraphrases", "data/none.jsonl", params)
     (told,) = map(str, obstacles(read_settings(params)))
     assert str(told) == (
-        "judge.check.paraphrases: data/none.jsonl is not there; an empty file stands for none"
+        "judge.check.paraphrases: data/none.jsonl is not there; if you have none, name an empty "
+        "file"
     )
 
 

@@ -220,8 +220,8 @@ def test_answers_of_older_weights_are_refused_before_any_request(project: Projec
     told = project.run(*project.command("export"), fails=True).stderr
     (line,) = (line for line in told.splitlines() if line.startswith("error: "))
     assert line == (
-        "error: data/answers/fused.jsonl: not the answers of models/fused as it lies there, says "
-        "`dvc status answer@fused`; run `dvc repro`"
+        "error: data/answers/fused.jsonl: not the answers of the present models/fused (see "
+        "`dvc status answer@fused`); run `dvc repro`"
     )
     project.run("dvc", "checkout", "--force", "models/fused")
     told = project.run(*project.command("export"), fails=True).stderr

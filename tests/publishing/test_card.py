@@ -80,7 +80,7 @@ def test_the_card_says_what_make_verdict_and_make_judge_say(facts: Facts) -> Non
     assert facts.commit in text
     assert facts.lock in text
     assert "A search that returns the nearest training answer scores 0.494" in text
-    assert "The judge does not see, or hardly: echo, negation, numbers." in text
+    assert "Known blind spots of the judge: echo, negation, numbers." in text
     assert "1,302,528" in text
 
 

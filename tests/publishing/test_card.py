@@ -11,12 +11,14 @@ from huggingface_hub import ModelCard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from pydantic import ValidationError
 
 from blogtune.project.comparison_table import markdown_parts, plain
 from blogtune.project.judge_table import markdown_judge_parts
 from blogtune.project.settings import read_settings
 from blogtune.publishing.card import escaped, model_card
 from blogtune.publishing.facts import Facts, read_facts
+from blogtune.publishing.params import PublishParams
 
 HOSTILE = "a|b</td><script>x()</script> **bold** [l](https://e.example) ![i](u) `c` &lt; $x$\n# h"
 READER = MarkdownIt("gfm-like", {"linkify": False})
@@ -63,6 +65,13 @@ def test_the_hubs_reader_finds_the_language_of_the_data(facts: Facts, language: 
     card = model_card(with_settings(facts, "publish", language=language))
     assert ModelCard(card).data.language == language
     assert ("language:" in card) == (language is not None)
+
+
+@pytest.mark.parametrize("language", ["English", "EN", ""])
+def test_what_is_no_code_of_a_language_is_refused(facts: Facts, language: str) -> None:
+    values = facts.settings.publish.model_dump() | {"language": language}
+    with pytest.raises(ValidationError, match="language"):
+        PublishParams.model_validate(values)
 
 
 def test_the_bundled_blog_is_in_english(facts: Facts) -> None:

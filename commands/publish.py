@@ -20,7 +20,7 @@ from blogtune.publishing.upload import Target, publish
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Show card and files; no token, no network.")
-@click.option("--even-if-worse", is_flag=True, help="Publish in spite of the verdict worse.")
+@click.option("--even-if-worse", is_flag=True, help="Publish even if the verdict is worse.")
 def main(*, dry_run: bool, even_if_worse: bool) -> None:
     """Upload models/fused and what `publish` adds, and write metrics/published.json."""
     with readable_errors():
@@ -39,7 +39,7 @@ def main(*, dry_run: bool, even_if_worse: bool) -> None:
         repository = params.repository or ""  # null was among the obstacles
         previous, token = read_receipt(repository), get_token()
         if token is None:
-            remedy = "`hf auth login` keeps one, or set HF_TOKEN"
+            remedy = "run `hf auth login`, or set HF_TOKEN"
             raise UserError("no token for the hub", remedy=remedy)
         quiet_client()
         target = Target(HfApi(token=token), repository, params.private, previous)

@@ -86,7 +86,7 @@ class Fitness(Figures):
 
     def _test(self) -> str:
         if self.right == "reordered":
-            return "an easy test, there were no paraphrases"
+            return "an easy test without paraphrases"
         if self.paraphrases < ENOUGH_PARAPHRASES:
-            return f"its test with {self.paraphrases} paraphrases only"
+            return f"its test with only {self.paraphrases} paraphrases"
         return "its test"

@@ -134,7 +134,7 @@ def _check_server(verdicts: Sequence[Verdict], params: CheckParams) -> None:
         raise UserError(
             f"{counts.total()} of {len(verdicts)} probes have no score ({told})",
             where="judge's test",
-            remedy="see to the judge's server and run it again: only what is missing is asked",
+            remedy="check the judge's server and run it again; only what is missing is asked",
         )
 
 

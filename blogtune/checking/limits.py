@@ -38,7 +38,7 @@ def _shortcomings(figures: Figures, params: CheckParams) -> Iterator[str]:
     agreement = figures.retest_agreement
     if agreement is not None and agreement < params.min_retest_agreement:
         least = params.min_retest_agreement
-        yield f"agreement with itself {_down(agreement):g} below {least:g}"
+        yield f"retest agreement {_down(agreement):g} below {least:g}"
     for gain in figures.gain.values():
         if gain.mean > params.max_instruction_gain:
             most = params.max_instruction_gain

@@ -103,13 +103,13 @@ def post_of(pair: Pair) -> str:
 def _answers(
     pair: Pair, paraphrase: str | None, foreign: "_Foreign", params: CheckParams
 ) -> Iterator[tuple[Kind, str | None]]:
-    reference, elsewhere = pair.answer, foreign.of_another_post(pair)
+    reference, other = pair.answer, foreign.of_another_post(pair)
     chosen = _draw(params, "words", pair.id)
     order = INSTRUCTIONS[chosen % len(INSTRUCTIONS)]
     yield "paraphrase", paraphrase
     yield "reordered", reordered(reference)
     yield "same_post", foreign.of_the_same_post(pair)
-    yield "other_post", elsewhere
+    yield "other_post", other
     yield "refusal", REFUSALS[chosen % len(REFUSALS)]
     yield "echo", pair.question
     yield "identity", reference
@@ -117,7 +117,7 @@ def _answers(
     yield "half", halved(reference)
     yield "negation", negated(reference)
     yield "numbers", renumbered(reference)
-    yield "instruction", elsewhere and f"{elsewhere}\n\n{order}"
+    yield "instruction", other and f"{other}\n\n{order}"
 
 
 class _Foreign:

@@ -87,7 +87,7 @@ def _check_name(name: str, judging: JudgeParams) -> None:
     taken = {with_tag(each.model.name) for each in judges if each.kind == "ollama"}
     if with_tag(name) in taken:
         raise UserError(
-            f"{name} is the judge's model, which would be lost",
+            f"{name} is the judge's model, which would be overwritten",
             where="export.ollama.name",
-            remedy="choose another",
+            remedy="choose another name",
         )

@@ -94,10 +94,10 @@ class OllamaServer:
         theirs = self._ask(client, name, PROBE, 1, LEAST_CONTEXT).prompt_tokens
         if theirs != ours:
             raise UserError(
-                f"Ollama reads another prompt than the one the model was taught: {theirs} tokens "
-                f"at the server, {ours} here, for the same question",
+                "Ollama does not build the prompt that the model was trained on: the same "
+                f"question has {theirs} tokens on the server and {ours} here",
                 remedy=f"its template (family {source.template.family}) or its tokenizer "
-                "departs, so nothing was registered",
+                "differs, so nothing was registered",
             )
 
     def _ask(
@@ -130,7 +130,7 @@ class OllamaServer:
         if isinstance(error, ollama.ResponseError):
             return UserError(f"{server} says: {in_a_line(error)}", where=where)
         what = f"{server} does not answer ({type(error).__name__})"
-        return UserError(what, where=where, remedy="see to it, then run `make export` again")
+        return UserError(what, where=where, remedy="check it, then run `make export` again")
 
 
 def _send(client: ollama.Client, source: Source) -> dict[str, str]:

@@ -62,7 +62,7 @@ def _mend(file: Path, true: dict[str, Any], *, known: bool) -> None:
         if known:
             del mended["auto_map"]
         told = "left out: transformers has this architecture itself"
-        other = "kept, but the code it names is not: transformers does not load this model"
+        other = "kept, but not the code that it names: transformers cannot load this model"
         say(f"{file.name}: auto_map {told if known else other}")
     if mended != given:
         write_json(file, mended)

@@ -98,7 +98,12 @@ def _room(settings: Settings) -> Iterator[Finding]:
         return
     less = "lower train.batch_pairs, or close other programs"
     yield _enough("memory", memory, needs.memory(), less)
-    yield _enough("disk", disk, needs.disk(), "free some, or move DVC's: dvc cache dir --local")
+    yield _enough(
+        "disk",
+        disk,
+        needs.disk(),
+        "free some space, or move DVC's cache: dvc cache dir --local <folder>",
+    )
 
 
 def _enough(name: str, free: int, need: int, remedy: str) -> Finding:
@@ -118,13 +123,13 @@ def _on_server(judge: OneJudge) -> Finding:
         digest = model.digest()
     except UserError as error:
         problem = replace(error.problem, remedy="")
-        remedy = error.problem.remedy or f"see to the server at {model.address}"
+        remedy = error.problem.remedy or f"check the server at {model.address}"
         return Finding("Ollama", str(problem), remedy)
     if digest is None:
         pull = f"run `ollama pull {model.name}`, or set pull: true"
         return Finding("Ollama", f"no {model.name} at {model.address}", pull)
     changed = judge.model.revision not in (None, digest)
-    remedy = "not the one in params.yaml: `make pin` takes it" if changed else ""
+    remedy = "params.yaml has another digest: `make pin` takes this one" if changed else ""
     return Finding("Ollama", f"{model.name} at {model.address}, {digest[:12]}", remedy)
 
 
@@ -133,7 +138,8 @@ def _hub_token(settings: Settings) -> Finding:
 
     hub = any(source.scheme == "hub" for source in settings.sources().values())
     if get_token():
-        return Finding("hub token", "there")
+        return Finding("hub token", "found")
     return Finding(
-        "hub token", "none; needed for what is gated or private" if hub else "none; not needed"
+        "hub token",
+        "none; needed for gated and private repositories" if hub else "none; not needed",
     )

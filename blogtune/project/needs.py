@@ -93,10 +93,10 @@ class Needs:
         fetched = sum(download.bytes for download in self.downloads)
         return {
             ".dvc/hub": sum(download.missing for download in self.downloads),
-            "their folders": fetched,
+            "models and data": fetched,
             "models/fused": merged,
-            "DVC's copies": fetched + merged,
-            "all else": ALL_ELSE,
+            "DVC's cache": fetched + merged,
+            "other files": ALL_ELSE,
         }
 
     def disk(self) -> int:
@@ -119,17 +119,17 @@ class Needs:
         parts = ", ".join(f"{n} {size_text(s)}" for n, s in self.parts_of_disk().items() if s)
         yield f"disk: {size_text(self.disk())} needed ({parts}), {size_text(_disk())} free"
         memory, free = self.memory(), free_memory()
-        lack = "; it may not suffice" if memory > free else ""
+        lack = "; that may not be enough" if memory > free else ""
         yield f"memory: about {size_text(memory)} needed, {size_text(free)} free{lack}"
-        yield "time: fetching takes what your line allows; training tells its own before it starts"
+        yield "time: the download depends on your connection; train tells its own before it starts"
 
     def check_disk(self) -> None:
         """Raise UserError where the disk has not room for all copies."""
         if self.disk() > _disk():
             raise UserError(
-                f"{size_text(self.disk())} are needed, {size_text(_disk())} are free",
+                f"{size_text(self.disk())} needed, {size_text(_disk())} free",
                 where="disk",
-                remedy="free some, or move DVC's copies: dvc cache dir --local",
+                remedy="free some space, or move DVC's cache: dvc cache dir --local <folder>",
             )
 
 

@@ -77,7 +77,7 @@ def obstacles(settings: Settings) -> list[Problem]:
     if settings.data.fetch.source is None and not Path(path).exists():
         found.append(Problem(f"{path} is not there", "data.path", "put the data there"))
     if not Path(paraphrases).exists():
-        none = "an empty file stands for none"
+        none = "if you have none, name an empty file"
         found.append(Problem(f"{paraphrases} is not there", "judge.check.paraphrases", none))
     return found
 
@@ -85,10 +85,10 @@ def obstacles(settings: Settings) -> list[Problem]:
 def profile_file(name: str) -> Path:
     """The file of a profile, there or not. Raises UserError for none, or a path as ../params."""
     if not name:
-        raise UserError(f"make use PROFILE=<name>: there are {_names(PROFILES)}")
+        raise UserError("no PROFILE given", remedy=f"make use PROFILE=<name>: {_names(PROFILES)}")
     if Path(name).name != name:
         raise UserError(
-            "not a name but a path", where=f"PROFILE={name}", remedy=f"name a file in {PROFILES}/"
+            "a path, not a name", where=f"PROFILE={name}", remedy=f"name a file in {PROFILES}/"
         )
     return PROFILES / f"{name}.yaml"
 
@@ -117,7 +117,9 @@ def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
     except UserError as error:
         with atomic_text(path) as file:
             file.write(before)
-        raise UserError(f"with it {error}", where=profile, remedy="nothing was changed") from error
+        raise UserError(
+            f"makes this invalid: {error}", where=profile, remedy="nothing was changed"
+        ) from error
     return changes
 
 

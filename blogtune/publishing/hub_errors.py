@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from blogtune.common.errors import UserError
 
-AGAIN = "run `make publish` again, what has arrived is not sent twice"
+AGAIN = "run `make publish` again; what has arrived is not sent twice"
 LONGEST = 300
 
 
@@ -49,17 +49,18 @@ def _said(error: BaseException) -> tuple[str, str]:
     """What went wrong, and what to do."""
     http = _http_error(error)
     if http is None and isinstance(error, KeyError | TypeError | JSONDecodeError):
-        return "the answer is not what the hub's protocol says", AGAIN
+        return "the reply does not follow the hub's protocol", AGAIN
     if http is None:
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         return reason[:LONGEST], AGAIN
     status = http.response.status_code
     if status == 401:
-        return "the hub does not accept the token (401)", "`hf auth login`, or set HF_TOKEN anew"
+        return "the hub does not accept the token (401)", "run `hf auth login`, or set HF_TOKEN"
     if status == 403:
-        return "the token may not do this (403)", "`hf auth login` with one that may write there"
+        what = "the token has no permission for this (403)"
+        return what, "run `hf auth login` with a token that may write there"
     if status in (409, 412):
-        return f"it changed meanwhile ({status})", AGAIN
+        return f"the repository changed meanwhile ({status})", AGAIN
     if status == 429:
         wait = http.response.headers.get("Retry-After")
         return "too many requests (429)", f"wait{f' {wait} s' if wait else ''}, then {AGAIN}"

@@ -85,7 +85,7 @@ def _open(target: Target) -> str:
     if bool(info.private) != target.private:
         is_, wanted = ("private", "public") if info.private else ("public", "private")
         raise UserError(
-            f"is {is_}, publish.private wants it {wanted}",
+            f"is {is_}, but publish.private asks for {wanted}",
             where=target.repository,
             remedy=f"change one of them ({target.url}/settings)",
         )

@@ -74,7 +74,9 @@ def test_a_server_with_the_judge_is_found(tmp_path: Path) -> None:
         assert found == Finding("Ollama", value)
         changed = on_ollama(tmp_path, server.address, revision="cd" * 32)
         (other,) = findings(changed, "Ollama")
-        assert other == Finding("Ollama", value, "not the one in params.yaml: `make pin` takes it")
+        assert other == Finding(
+            "Ollama", value, "params.yaml has another digest: `make pin` takes this one"
+        )
 
 
 def test_a_model_that_is_not_there_is_lacking(tmp_path: Path) -> None:

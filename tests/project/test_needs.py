@@ -77,10 +77,10 @@ def test_the_reference_model_needs_this_much(hub: Hub, tmp_path: Path) -> None:
     assert found.weights == Weights(weights, PHI3_WEIGHTS, quantized=False, a_token=a_token)
     assert found.parts_of_disk() == {
         ".dvc/hub": weights + small,
-        "their folders": weights + small,
+        "models and data": weights + small,
         "models/fused": weights,
-        "DVC's copies": 2 * weights + small,
-        "all else": ALL_ELSE,
+        "DVC's cache": 2 * weights + small,
+        "other files": ALL_ELSE,
     }
     each = 4 if device().is_cpu else 2
     # One answer of 200 tokens: two steps of its caches, and what is held while they grow.
@@ -92,7 +92,7 @@ def test_the_reference_model_needs_this_much(hub: Hub, tmp_path: Path) -> None:
 def test_it_is_told_before_a_weight_is_fetched(hub: Hub, tmp_path: Path) -> None:
     lines = list(needs(hub, tmp_path).lines())
     assert lines[0] == f"to fetch: hub:{REPOSITORY} (model), 3 files, 7.64 GB"
-    assert lines[1].startswith("disk: 39.3 GB needed (.dvc/hub 7.64 GB, their folders 7.64 GB, ")
+    assert lines[1].startswith("disk: 39.3 GB needed (.dvc/hub 7.64 GB, models and data 7.64 GB, ")
     assert lines[1].endswith(" GB free")
     assert lines[2].startswith("memory: about ")
     assert not [path for path in hub.asked if path.endswith(".safetensors")]
@@ -115,8 +115,8 @@ def test_a_disk_that_is_too_small_is_refused(hub: Hub, tmp_path: Path) -> None:
     found = needs(hub, tmp_path)
     with pytest.raises(UserError) as caught:
         found.check_disk()
-    assert str(caught.value).startswith("disk: 5e+09 GB are needed, ")
-    assert "free some, or move DVC's copies" in str(caught.value)
+    assert str(caught.value).startswith("disk: 5e+09 GB needed, ")
+    assert "free some space, or move DVC's cache" in str(caught.value)
 
 
 def test_preflight_tells_it_and_refuses(hub: Hub, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_preflight_tells_it_and_refuses(hub: Hub, tmp_path: Path) -> None:
         hub.sizes = dict.fromkeys(SHARDS, 10**18)
         told = CliRunner().invoke(preflight.main)
         assert told.exit_code == 1
-        assert told.stderr.startswith("error: disk: 1e+10 GB are needed, ")
+        assert told.stderr.startswith("error: disk: 1e+10 GB needed, ")
 
 
 def test_preflight_tells_of_a_judge_that_cannot_be_asked_yet(hub: Hub, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def mend() -> Iterator[str]:
 def check_git() -> None:
     """Raise UserError where DVC will not run: outside git, not told that this is meant."""
     here = Path.cwd()
-    if not (here / ".dvc").is_dir() or any(
+    if not (here / ".dvc/config").exists() or any(
         (folder / ".git").exists() for folder in (here, *here.parents)
     ):
         return

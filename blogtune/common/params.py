@@ -23,6 +23,8 @@ PARAMS_FILE = Path("params.yaml")
 # others where it does not expect what it finds.
 UNREADABLE = (YAMLError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
 COMPARE = "`git diff params.yaml` shows what was there"
+# Of a file of settings; ours have 4 levels and 11,000 characters.
+MOST_LEVELS, MOST_CHARACTERS = 50, 200_000
 # A value for a message: a line of it, however deep or long it is.
 SHOWN = Repr()
 SHOWN.maxstring = SHOWN.maxother = 200
@@ -67,8 +69,10 @@ def load_yaml(path: Path, *, comments: bool = False) -> Any:
     Raises UserError, in one line, for whatever ruamel makes of a file that is none.
     """
     try:
+        text = path.read_text(encoding="utf-8")
+        _check_size(text)
         # YAML 1.2: 1e-5 is a number, which PyYAML reads as text.
-        values = (YAML() if comments else YAML(typ="safe", pure=True)).load(path)
+        values = (YAML() if comments else YAML(typ="safe", pure=True)).load(text)
     except FileNotFoundError as error:
         raise UserError(
             "not found", where=path, remedy="run this from the repository's root"
@@ -81,6 +85,17 @@ def load_yaml(path: Path, *, comments: bool = False) -> Any:
     if values is None:
         raise UserError("empty", where=path, remedy=COMPARE)
     return values
+
+
+def _check_size(text: str) -> None:
+    """Raise RecursionError before ruamel does, which takes minutes for it."""
+    depth = 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if depth > MOST_LEVELS:
+            raise RecursionError
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"longer than {MOST_CHARACTERS:,} characters")
 
 
 def _descend(values: Any, section: str, path: Path) -> Any:

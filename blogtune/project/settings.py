@@ -92,6 +92,11 @@ def obstacles(settings: Settings) -> list[Problem]:
     path, paraphrases = settings.data.path, settings.judge.check.paraphrases
     if settings.data.fetch.source is None and not Path(path).exists():
         found.append(Problem(f"{path} is not there", "data.path", "put the data there"))
+    found += [
+        Problem("neither a file nor a folder: whoever opened it would wait", str(each), "remove it")
+        for each in (Path(path), *Path(path).rglob("*"), Path(paraphrases))
+        if each.exists() and not each.is_file() and not each.is_dir()
+    ]
     if not Path(paraphrases).exists():
         none = "an empty file stands for none"
         found.append(Problem(f"{paraphrases} is not there", "judge.check.paraphrases", none))

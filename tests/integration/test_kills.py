@@ -10,8 +10,10 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.integration.project import FINISHES_WITHIN_SECONDS, LIGHT, Project, create
 
@@ -42,15 +44,14 @@ def undo(project: Project) -> None:
     project.run("rm", "-rf", *WRITES)
 
 
-def results(root: Path) -> dict[str, bytes]:
-    places = ("dvc.lock", "models", "data", "metrics", "plots")
-    files = (file for place in places for file in ([root / place], (root / place).rglob("*")))
-    return {
-        str(file.relative_to(root)): file.read_bytes()
-        for some in files
-        for file in some
-        if file.is_file()
-    }
+def results(root: Path) -> dict[str, Any]:
+    """The bytes of all that was written; of dvc.lock what it says, in whatever order DVC did it."""
+    found: dict[str, Any] = {"dvc.lock": YAML(typ="safe").load(root / "dvc.lock")}
+    for place in ("models", "data", "metrics", "plots"):
+        for file in (root / place).rglob("*"):
+            if file.is_file():
+                found[str(file.relative_to(root))] = file.read_bytes()
+    return found
 
 
 def moment(

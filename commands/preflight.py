@@ -1,10 +1,13 @@
-"""Before any work: is params.yaml valid, can all of it run, and what will be fetched?"""
+"""Before any work: what a kill left is mended; is params.yaml valid, can all of it run, and what
+will be fetched?
+"""
 
 import click
 
 from blogtune.common.command import readable_errors, refuse
 from blogtune.common.errors import Problem
 from blogtune.project.doctor import ollama
+from blogtune.project.mending import check_git, mend
 from blogtune.project.needs import needs_of
 from blogtune.project.settings import obstacles, read_settings
 
@@ -13,6 +16,9 @@ from blogtune.project.settings import obstacles, read_settings
 def main() -> None:
     """Check params.yaml as a whole, and the disk before a download; called by `make repro`."""
     with readable_errors():
+        check_git()
+        for mended in mend():
+            click.echo(mended)
         settings = read_settings()
         found = obstacles(settings)
         if found:

@@ -11,7 +11,7 @@ from blogtune.common.sources import (
     ModelParams,
     SecondModelParams,
 )
-from blogtune.fetching.fetch import fetch, fetch_data, kept
+from blogtune.fetching.fetch import check_sources, fetch, fetch_data, kept
 
 
 @click.command()
@@ -23,6 +23,7 @@ def main(run: Run) -> None:
         "judge": run.read("judge.model", JudgeModelParams),
         "second": run.read("judge.second", SecondModelParams).model,
     }
+    check_sources(models)
     for name, source in models.items():
         folder = Path("models") / name
         _tell(name, kept(source, folder) or fetch(source, folder))

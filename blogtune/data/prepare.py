@@ -17,13 +17,14 @@ import numpy as np
 
 from blogtune.common.errors import UserError
 from blogtune.common.files import atomic_text
+from blogtune.common.pipeline import check_not_written
 from blogtune.common.progress import progress
 from blogtune.common.records import NearDuplicate, Pair, write_records
 from blogtune.common.texts import folded
 from blogtune.data.columns import Columns, completed
 from blogtune.data.duplicates import first_of_each, near_duplicates
 from blogtune.data.pairs import REASONS, BadRowError, pairs_of
-from blogtune.data.params import DataParams, SplitParams
+from blogtune.data.params import FETCHED, DataParams, SplitParams
 from blogtune.data.sources import Row, read_rows
 from blogtune.data.split import FILES, NAMES, Keys, Splits, assign, seeded_key
 
@@ -38,6 +39,8 @@ def prepare(params: DataParams, output: Path) -> dict[str, Any]:
     stderr. Raises UserError when they exceed `data.max_bad_rows`, and for data that cannot be
     read, give no pairs, leave a split empty or change meanwhile.
     """
+    fetched = [Path(FETCHED)] if params.fetch.source else []
+    check_not_written(Path(params.path), "data.path", but=fetched)
     source = _Source(Path(params.path), completed(params.columns), params.split.seed)
     bad = _BadRows(params.max_bad_rows)
     keys = _read_keys(source, bad)

@@ -9,16 +9,25 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 from blogtune.common.errors import UserError
 from blogtune.common.files import atomic_folder, sha256, write_json
+from blogtune.common.pipeline import check_not_written
 from blogtune.common.progress import progress
 from blogtune.common.sources import DatasetParams, ModelParams
 from blogtune.fetching import hub, repositories
 from blogtune.fetching.repositories import GENERATED
+
+
+def check_sources(models: Mapping[str, ModelParams | None]) -> None:
+    """Raise UserError where a path is one that the pipeline writes: it would be deleted."""
+    for name, source in models.items():
+        if source and source.scheme == "path":
+            check_not_written(Path(source.name), f"models/{name}: {source.source}")
 
 
 def fetch(params: ModelParams | None, output: Path) -> dict[str, object]:

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from blogtune.common.params import Section
+from blogtune.common.params import Seconds, Section, Whole
 from blogtune.common.sources import JudgeModelParams
 
 
@@ -37,9 +37,9 @@ class OneJudge(Section):
     pull: bool
     # More connections than httpx keeps in its pool would only wait for one another.
     workers: int = Field(ge=1, le=64)
-    timeout_seconds: float = Field(gt=0.0)
+    timeout_seconds: Seconds
     retries: int = Field(ge=0, le=20)
-    batch_items: int = Field(ge=1)
+    batch_items: int = Field(ge=1, le=100_000)
 
     @model_validator(mode="after")
     def _fits_its_model(self) -> "OneJudge":
@@ -54,10 +54,10 @@ class OneJudge(Section):
 
 
 class CheckParams(Section):
-    items: int = Field(ge=1)
-    seed: int = Field(ge=0)
+    items: Whole = Field(ge=1)
+    seed: Whole = Field(ge=0)
     paraphrases: str
-    min_right: int = Field(ge=1)
+    min_right: Whole = Field(ge=1)
     min_auc: float = Field(ge=0.0, le=1.0)
     max_unscored: float = Field(ge=0.0, le=1.0)
     min_retest_agreement: float = Field(ge=0.0, le=1.0)
@@ -66,8 +66,8 @@ class CheckParams(Section):
 
 
 class JudgeParams(OneJudge):
-    other_references: int = Field(ge=0)
-    seed: int = Field(ge=0)
+    other_references: Whole = Field(ge=0)
+    seed: Whole = Field(ge=0)
     min_coverage: float = Field(ge=0.0, le=1.0)
     second: OneJudge | None
     check: CheckParams

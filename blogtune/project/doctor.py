@@ -17,6 +17,7 @@ from blogtune.cpu.cores import usable_cores
 from blogtune.judging.params import OneJudge
 from blogtune.ollama.client import OllamaModel
 from blogtune.project import machine
+from blogtune.project.mending import broken
 from blogtune.project.needs import needs_of
 from blogtune.project.settings import Settings, obstacles
 from blogtune.runtime.device import device, free_memory
@@ -46,6 +47,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _room(settings)
     yield from ollama(settings) or [Finding("Ollama", "not needed")]
     yield _hub_token(settings)
+    for each in broken():
+        yield Finding(each.where, each.what, each.remedy)
     for each in obstacles(settings):
         yield Finding(each.where, f"cannot run yet: {each.what}", each.remedy)
 

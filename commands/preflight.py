@@ -4,6 +4,7 @@ import click
 
 from blogtune.common.command import readable_errors, refuse
 from blogtune.common.errors import Problem
+from blogtune.common.output import echo
 from blogtune.project.doctor import ollama
 from blogtune.project.needs import needs_of
 from blogtune.project.settings import obstacles, read_settings
@@ -19,9 +20,9 @@ def main() -> None:
             refuse(found)
         needs = needs_of(settings)
         if needs.downloads:
-            click.echo("\n".join(needs.lines()))
+            echo("\n".join(needs.lines()))
             for finding in ollama(settings):
-                click.echo(Problem(finding.value, "judge", finding.remedy))
+                echo(str(Problem(finding.value, "judge", finding.remedy)))
             needs.check_disk()
 
 

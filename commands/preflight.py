@@ -6,6 +6,7 @@ from blogtune.common.command import readable_errors, refuse
 from blogtune.common.errors import Problem
 from blogtune.common.output import echo
 from blogtune.project.doctor import ollama
+from blogtune.project.lock import check_git
 from blogtune.project.needs import needs_of
 from blogtune.project.settings import obstacles, read_settings
 
@@ -14,6 +15,7 @@ from blogtune.project.settings import obstacles, read_settings
 def main() -> None:
     """Check params.yaml as a whole, and the disk before a download; called by `make repro`."""
     with readable_errors():
+        check_git()
         settings = read_settings()
         found = obstacles(settings)
         if found:

@@ -9,12 +9,12 @@ from blogtune.common.command import readable_errors, refuse
 from blogtune.common.errors import UserError
 from blogtune.common.files import write_json
 from blogtune.common.output import echo
+from blogtune.fetching.surroundings import prepare_client
 from blogtune.project.settings import read_settings
 from blogtune.publishing.bundle import CARD, made_entry, read_entries
 from blogtune.publishing.card import model_card
 from blogtune.publishing.checks import obstacles
 from blogtune.publishing.facts import read_facts
-from blogtune.publishing.hub_errors import quiet_client
 from blogtune.publishing.receipt import RECEIPT, read_receipt
 from blogtune.publishing.upload import Target, publish
 
@@ -42,7 +42,7 @@ def main(*, dry_run: bool, even_if_worse: bool) -> None:
         if token is None:
             remedy = "`hf auth login` keeps one, or set HF_TOKEN"
             raise UserError("no token for the hub", remedy=remedy)
-        quiet_client()
+        prepare_client()
         target = Target(HfApi(token=token), repository, params.private, previous)
         receipt, changes = publish(target, entries, source_commit=facts.commit, dvc_lock=facts.lock)
         write_json(RECEIPT, receipt.model_dump())

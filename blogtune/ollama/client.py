@@ -11,8 +11,9 @@ import httpx
 from blogtune.common.errors import UserError
 from blogtune.common.output import in_one_line
 from blogtune.common.progress import progress
+from blogtune.common.proxies import proxy_variable
 from blogtune.ollama.package import ollama
-from blogtune.ollama.transport import Transport, proxy_for, proxy_variable
+from blogtune.ollama.transport import Transport, proxy_for
 
 # What the client raises when the server is not there or is no Ollama. ConnectionError is an
 # OSError, a body that is no JSON a ValueError; JSON of another shape meets the client unprepared.

@@ -5,19 +5,18 @@ likes, it follows redirects, with question, answer and reference, and a proxy ma
 and a server on this machine. All four are settled here.
 """
 
-import ipaddress
 import math
 import os
 import threading
 import time
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass
 
 import httpcore
 import httpx
 
 from blogtune.common.errors import UserError
+from blogtune.common.proxies import proxy_variable
 
 # A hundred times the longest reply that is meant, with its probabilities.
 MOST_BYTES = 8 * 2**20
@@ -112,20 +111,6 @@ class _Stream(httpcore.NetworkStream):
         self.inner.close()
 
 
-def proxy_variable(address: str) -> str | None:
-    """The variable that names the proxy for this address; None where there is none between.
-
-    Never for a server on this machine, which a proxy cannot see.
-    """
-    parts = urlsplit(address)
-    host = parts.hostname or "127.0.0.1"
-    if _is_this_machine(host) or proxy_bypass(host):
-        return None
-    names = (f"{parts.scheme}_proxy", "all_proxy")
-    spelt = (each for name in names for each in (name, name.upper()))
-    return next((name for name in spelt if os.environ.get(name)), None)
-
-
 def proxy_for(address: str) -> str | None:
     """The proxy for this address; raise UserError where it is none that can be used."""
     variable = proxy_variable(address)
@@ -143,12 +128,3 @@ def proxy_for(address: str) -> str | None:
             remedy=f"unset it, or set NO_PROXY={urlsplit(address).hostname}",
         )
     return proxy
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        number = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    # 0.0.0.0, as a server is told to listen everywhere, leads a client to its own machine.
-    return number.is_loopback or number.is_unspecified

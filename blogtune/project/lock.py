@@ -40,6 +40,17 @@ def changes(*stages: str) -> list[str]:
     return list(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
+def check_git() -> None:
+    """Raise UserError where this folder is in no git repository: DVC works in none else."""
+    here = Path.cwd()
+    if not any((folder / ".git").exists() for folder in (here, *here.parents)):
+        raise UserError(
+            "no git repository, and DVC works in none else",
+            where=here,
+            remedy="clone the repository, or run `git init`",
+        )
+
+
 def warn_if_stale() -> None:
     """Say so where something changed since the last run; nothing where DVC cannot tell."""
     done = subprocess.run((*DVC_STATUS, "--quiet"), capture_output=True, check=False)

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from blogtune.common.errors import UserError
+from blogtune.common.proxies import proxy_variable
 from blogtune.judging import ollama as judging
 from blogtune.judging.ollama import OllamaJudge
 from blogtune.judging.protocol import Item
 from blogtune.ollama.client import OllamaModel
-from blogtune.ollama.transport import MOST_BYTES, proxy_variable
+from blogtune.ollama.transport import MOST_BYTES
 from tests.judging.server import MODEL, judge_params
 from tests.judging.server import serve as serve_well
 from tests.ollama.hostile import (

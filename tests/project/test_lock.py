@@ -61,3 +61,15 @@ def test_where_dvc_fails_nothing_is_taken_for_unchanged(
 def test_make_diff_warns_with_the_same_words() -> None:
     script = Path(__file__).parents[2] / "commands/diff.sh"
     assert f'"{lock.STALE}"' in script.read_text(encoding="utf-8")
+
+
+def test_a_folder_without_git_is_told_before_dvc_refuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no git repository, and DVC works in none else"):
+        lock.check_git()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    lock.check_git()

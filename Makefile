@@ -4,6 +4,10 @@
 # environment, never through a shell's line.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 BASE ?= base
+# As it was given: make would run a $(shell ...) in it.
+override BASE := $(value BASE)
+override FORMAT := $(value FORMAT)
+override PROFILE := $(value PROFILE)
 export BASE FORMAT PROFILE
 # Two at a time, those that share a file or the finished pipeline in one of them.
 TESTS := .venv/bin/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder

@@ -6,6 +6,7 @@ import click
 
 from blogtune.common.command import readable_errors, refuse
 from blogtune.common.errors import Problem
+from blogtune.common.output import echo
 from blogtune.project.doctor import ollama
 from blogtune.project.mending import check_git, mend
 from blogtune.project.needs import needs_of
@@ -18,16 +19,16 @@ def main() -> None:
     with readable_errors():
         check_git()
         for mended in mend():
-            click.echo(mended)
+            echo(mended)
         settings = read_settings()
         found = obstacles(settings)
         if found:
             refuse(found)
         needs = needs_of(settings)
         if needs.downloads:
-            click.echo("\n".join(needs.lines()))
+            echo("\n".join(needs.lines()))
             for finding in ollama(settings):
-                click.echo(Problem(finding.value, "judge", finding.remedy))
+                echo(str(Problem(finding.value, "judge", finding.remedy)))
             needs.check_disk()
 
 

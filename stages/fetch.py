@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from blogtune.common.command import Run, stage
+from blogtune.common.output import echo
 from blogtune.common.sources import (
     DatasetParams,
     JudgeModelParams,
@@ -33,7 +34,7 @@ def main(run: Run) -> None:
 
 def _tell(name: str, receipt: dict[str, object]) -> None:
     if receipt["source"] is not None:
-        click.echo(f"{name}: {receipt['origin']}, license {receipt['license'] or 'not stated'}")
+        echo(f"{name}: {receipt['origin']}, license {receipt['license'] or 'not stated'}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from blogtune.common import params as parameters
 from blogtune.common import worker
 from blogtune.common.errors import Problem, UserError
 from blogtune.common.files import sha256
+from blogtune.common.output import echo
 from blogtune.common.params import Section
 from blogtune.common.pipeline import SOURCES, inputs, stamps
 
@@ -95,17 +96,17 @@ def readable_errors(*, debug: bool = False) -> Generator[None]:
         yield
     except (UserError, OSError) as error:
         if debug:
-            traceback.print_exc()
+            echo(traceback.format_exc(), err=True)
         refuse([_problem(error)])
     except KeyboardInterrupt:
-        click.echo("stopped; what was finished is kept, `dvc repro` goes on from there", err=True)
+        echo("stopped; what was finished is kept, `dvc repro` goes on from there", err=True)
         sys.exit(130)
 
 
 def refuse(problems: Iterable[Problem]) -> NoReturn:
     """Print each problem as a line, and exit with status 1."""
     for problem in problems:
-        click.secho(f"error: {problem}", fg="red", err=True)
+        echo(f"error: {problem}", color="red", err=True)
     sys.exit(1)
 
 

@@ -50,8 +50,7 @@ def export(
     replies = ask_all(server, source, pairs, answering)
     served = records(pairs, replies)
     found = agreement(load_model(FUSED, dtype), source.chat, pairs, replies)
-    with server.model().client() as client:
-        shown = client.show(name)
+    shown = server.model().show()
     metrics = {
         "name": name,
         "digest": digest,

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import ollama
-
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress
 from blogtune.exporting.params import OllamaParams
 from blogtune.exporting.source import GREEDY, Source
 from blogtune.judging.ollama import LEAST_CONTEXT, MAY_PASS, patiently
-from blogtune.ollama.client import NO_ANSWER, OllamaModel, in_a_line
+from blogtune.ollama.client import NO_ANSWER, Client, OllamaModel, in_a_line
+from blogtune.ollama.package import ollama
 
 # Asked before all questions: words, figures, white space and letters outside ASCII.
 PROBE = (
@@ -73,21 +72,17 @@ class OllamaServer:
         """
         return self._ask(client, self.params.name, question, limit, context)
 
-    def _create(self, client: ollama.Client, name: str, source: Source) -> None:
-        files = _send(client, source)
-        with progress(desc="import", unit="B", scaled=True) as bar:
-            for step in client.create(
-                name,
-                files=files,
-                template=source.template.text,
-                system=source.template.system,
-                parameters=source.parameters,
-                quantize=self.params.quantize,
-                stream=True,
-            ):
-                if step.total and step.total != bar.total:
-                    bar.reset(step.total)
-                bar.update((step.completed or bar.n) - bar.n)
+    def _create(self, client: Client, name: str, source: Source) -> None:
+        steps = client.create(
+            name,
+            files=_send(client, source),
+            template=source.template.text,
+            system=source.template.system,
+            parameters=source.parameters,
+            quantize=self.params.quantize,
+            stream=True,
+        )
+        client.follow(steps, "import")
 
     def _check(self, client: ollama.Client, name: str, source: Source) -> None:
         ours = len(source.chat.prompt(PROBE))

@@ -12,6 +12,7 @@ from mlx_lm.utils import load_config, load_tokenizer
 
 from blogtune.common.errors import UserError
 from blogtune.common.files import write_json
+from blogtune.common.model_files import INDEX, is_of_model
 from blogtune.exporting.template import OllamaTemplate, adds_start, ollama_template
 from blogtune.models.chat import Chat, open_chat
 
@@ -24,8 +25,7 @@ ARCHITECTURES = (
 GREEDY = {"temperature": 0.0, "repeat_penalty": 1.0}
 # What of a model folder Ollama reads: weights, vocabulary, configuration.
 SENTENCEPIECE = "tokenizer.model"
-READ = ("*.safetensors", "*.json", SENTENCEPIECE)
-NOT_READ = ("*.safetensors.index.json", "source.json")
+READ = (".safetensors", ".json", ".model")
 CONFIG = "config.json"
 # SentencePiece's.
 SPACE = "\u2581"
@@ -48,12 +48,12 @@ class Source:
     @contextmanager
     def files(self) -> Generator[list[Path]]:
         """The files that Ollama reads, by name; config.json as it reads it right."""
-        skipped = {file for pattern in NOT_READ for file in self.folder.glob(pattern)}
-        found = {file for pattern in READ for file in self.folder.glob(pattern)}
+        named = (file for file in self.folder.iterdir() if is_of_model(file.name))
+        found = {file for file in named if file.suffix in READ and file.name != INDEX}
         with TemporaryDirectory() as folder:
             config = Path(folder) / CONFIG
             write_json(config, self.config)
-            kept = found - skipped - {self.folder / CONFIG}
+            kept = found - {self.folder / CONFIG}
             yield sorted({*kept, config}, key=lambda file: file.name)
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 
 from blogtune.common.errors import UserError
 from blogtune.common.files import atomic_folder, sha256, write_json
+from blogtune.common.model_files import check_stays
 from blogtune.common.pipeline import check_not_written
 from blogtune.common.progress import progress
 from blogtune.common.sources import DatasetParams, ModelParams
@@ -134,6 +135,7 @@ def _copy_or_convert(path: Path, folder: Path) -> None:
         files = [file for file in (*path.glob("*"), *path.glob("*/*")) if file.is_file()]
         names = (file.relative_to(path).as_posix() for file in files)
         for name in repositories.weights_and_beside(names):
+            check_stays(path / name, path)
             target = folder / name
             target.parent.mkdir(exist_ok=True)
             # Not copy(): the mode of a cached source may be read-only.

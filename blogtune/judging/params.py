@@ -12,6 +12,8 @@ from blogtune.common.sources import JudgeModelParams
 def _null_or_url(host: str | None) -> str | None:
     if host is not None and not _is_url(host):
         raise ValueError("must be null or a URL such as http://127.0.0.1:11434")
+    if host is not None and "@" in urlsplit(host).netloc:
+        raise ValueError("must hold no user and password, which dvc.lock would keep")
     return host
 
 

@@ -1,7 +1,5 @@
 """What goes wrong with the hub, in one line, and without its secrets."""
 
-import logging
-import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from json import JSONDecodeError
@@ -11,6 +9,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from blogtune.common.errors import UserError
+from blogtune.fetching.surroundings import without_queries
 
 AGAIN = "run `make publish` again; what has arrived is not sent twice"
 LONGEST = 300
@@ -29,20 +28,6 @@ def hub_errors(api: HfApi, doing: str) -> Generator[None]:
         raise UserError(what, where=doing, remedy=remedy) from None
     except KeyboardInterrupt:
         raise UserError("stopped", where=doing, remedy=AGAIN) from None
-
-
-class WithoutQueries(logging.Filter):
-    """Drops the queries of URLs from log records: that of an upload's URL is a key to it."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = _without_queries(record.getMessage()), ()
-        return True
-
-
-def quiet_client() -> None:
-    """Let the client's log, which tells of its waiting, show no key."""
-    for handler in logging.getLogger("huggingface_hub").handlers:
-        handler.addFilter(WithoutQueries())
 
 
 def _said(error: BaseException) -> tuple[str, str]:
@@ -76,8 +61,4 @@ def _http_error(error: BaseException | None) -> HfHubHTTPError | None:
 
 
 def _without_secrets(text: str, token: str) -> str:
-    return _without_queries(text).replace(token, "<token>")
-
-
-def _without_queries(text: str) -> str:
-    return re.sub(r"\?[\w.~%-]+=[^\s'\"]*", "", text)
+    return without_queries(text).replace(token, "<token>")

@@ -121,6 +121,7 @@ def test_a_disk_that_is_too_small_is_refused(hub: Hub, tmp_path: Path) -> None:
 
 def test_preflight_tells_it_and_refuses(hub: Hub, tmp_path: Path) -> None:
     write_params(tmp_path)
+    (tmp_path / ".git").mkdir()
     with client(hub.address, tmp_path):
         hub.sizes = dict.fromkeys(SHARDS, 1000)
         told = CliRunner().invoke(preflight.main)
@@ -133,6 +134,7 @@ def test_preflight_tells_it_and_refuses(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_preflight_tells_of_a_judge_that_cannot_be_asked_yet(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
     judge = {"kind": "ollama", "host": NOBODY, "model.source": "ollama:toy"}
     values = {f"judge.{key}": value for key, value in judge.items()}
     write_params(tmp_path, **values, **{"judge.model.revision": "ab" * 32})

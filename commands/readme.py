@@ -6,6 +6,7 @@ import click
 
 from blogtune.common.command import readable_errors
 from blogtune.common.files import atomic_text
+from blogtune.common.output import echo
 from blogtune.project.readme import renewed
 
 
@@ -17,7 +18,7 @@ def main() -> None:
             if page.read_text(encoding="utf-8") != text:
                 with atomic_text(page) as file:
                     file.write(text)
-                click.echo(f"renewed: {page}")
+                echo(f"renewed: {page}")
 
 
 if __name__ == "__main__":

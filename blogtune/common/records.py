@@ -3,8 +3,8 @@
 A question/answer pair as `prepare` writes it:
 
     {"id": "5f0c3a9b2d417e68", "post": "https://blog.example/rank", "question": "What is ...?",
-     "answer": "The rank is ...", "messages": [{"role": "user", "content": "What is ...?"},
-     {"role": "assistant", "content": "The rank is ..."}]}
+     "answer": "The rank is ...", "facts": [], "messages": [{"role": "user", "content":
+     "What is ...?"}, {"role": "assistant", "content": "The rank is ..."}]}
 
 An answer as `answer` and `baselines` write it:
 
@@ -55,13 +55,15 @@ class Message(Record):
 class Pair(Record):
     """A question with its reference answer. `post` is None where it belongs to no other pair.
 
-    `messages` say the same as a conversation, which `mlx_lm.lora --data` reads.
+    `facts` are the values that make an answer right, where the data say so ("38 beds"). `messages`
+    say the same as a conversation, which `mlx_lm.lora --data` reads.
     """
 
     id: str
     post: str | None
     question: str
     answer: str
+    facts: list[str] = []
 
     @computed_field
     @property

@@ -144,7 +144,7 @@ def test_setting_a_value_keeps_every_comment(params: Path) -> None:
 
 
 def test_an_unknown_profile_is_answered_with_the_known_ones(params: Path) -> None:
-    with pytest.raises(UserError, match=r"no such profile; there are llama3\.2-1b, phi3-mini,"):
+    with pytest.raises(UserError, match=r"no such profile; there are handbook, llama3\.2-1b,"):
         use_profile(ROOT / "profiles/large.yaml", params)
 
 

@@ -79,7 +79,7 @@ def test_an_unfit_judge_does_not_stop_the_pipeline(project: Project) -> None:
 
 
 def test_data_without_paraphrases_get_an_easy_test_that_says_so(project: Project) -> None:
-    (project.root / "data/paraphrases.jsonl").write_text("")
+    (project.root / "data/handbook/paraphrases.jsonl").write_text("")
     assert project.repro() == {"check_judge", "compare"}
     verdict = project.json("metrics/comparison.json")["finetuned"]["verdict"]
     assert "(judge passed an easy test, there were no paraphrases; known blind spots: " in verdict

@@ -55,7 +55,7 @@ def test_a_profile_laid_over_itself_changes_nothing() -> None:
 def test_without_a_name_the_profiles_are_listed() -> None:
     done = CliRunner().invoke(main, [], env={"PROFILE": ""})
     assert done.exit_code == 1
-    assert "make use PROFILE=<name>: there are llama3.2-1b, phi3-mini" in done.output
+    assert "make use PROFILE=<name>: there are handbook, llama3.2-1b" in done.output
 
 
 def test_what_no_profile_names_stays() -> None:

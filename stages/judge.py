@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from blogtune.common.command import Run, stage
+from blogtune.common.output import echo
 from blogtune.common.records import Answer, Pair, read_records, write_records
 from blogtune.facts.judged import with_facts
 from blogtune.facts.values import Vocabulary
@@ -32,7 +33,7 @@ def main(run: Run) -> None:
         write_records(JUDGEMENTS / file.name, judgements)
         scored = sum(judgement.similarity is not None for judgement in judgements)
         cut = sum(judgement.truncated for judgement in judgements)
-        click.echo(f"{file.stem}: {scored} of {len(answers)} judged, {cut} not read to their end")
+        echo(f"{file.stem}: {scored} of {len(answers)} judged, {cut} not read to their end")
         # The file above is for those who look; a stage that fails here is not done for DVC.
         check_coverage(file.stem, judgements, params.min_coverage)
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
-import psutil
 
 from blogtune.common.errors import UserError
 from blogtune.common.progress import size_text
-from blogtune.runtime.device import fast_math
+from blogtune.runtime.device import fast_math, free_memory
 from blogtune.training.activation_cache import ActivationCache
 from blogtune.training.examples import Batch
 from blogtune.training.setup import Setup
@@ -18,7 +17,7 @@ from blogtune.training.step import Step
 
 
 @dataclass(frozen=True)
-class Trial:
+class Cost:
     """Of a token of a padded batch: seconds to cache it and in a step, bytes beyond the weights."""
 
     caching: float
@@ -28,7 +27,7 @@ class Trial:
 
 def measure(
     step: Step, cache: ActivationCache | None, batch: Batch, group: mx.distributed.Group
-) -> Trial:
+) -> Cost:
     """Take the gradients of this process's share of a batch as large as they come."""
     mine = batch.share(0, group.size()) or batch
     caching = 0.0
@@ -45,13 +44,13 @@ def measure(
     mx.eval(step.loss_and_gradients(mine))
     seconds = time.perf_counter() - start
     needed = mx.get_peak_memory() - before
-    return Trial(caching, seconds / mine.inputs.size, needed / mine.inputs.size)
+    return Cost(caching, seconds / mine.inputs.size, needed / mine.inputs.size)
 
 
-def refuse_too_large(setup: Setup, trial: Trial, cached: int) -> None:
+def refuse_too_large(setup: Setup, cost: Cost, cached: int) -> None:
     """Raise UserError where a step does not fit beside the bytes of cached activations."""
-    needed = _step_bytes(setup, trial)
-    free = max(0, psutil.virtual_memory().available - cached)
+    needed = _step_bytes(setup, cost)
+    free = max(0, free_memory() - cached)
     if needed > free:
         params = setup.params
         other = ", or set train.gradient_checkpointing: true"
@@ -65,28 +64,28 @@ def refuse_too_large(setup: Setup, trial: Trial, cached: int) -> None:
         )
 
 
-def forecast(setup: Setup, trial: Trial, done: int, cached: int, storage: str) -> str:
+def forecast(setup: Setup, cost: Cost, done: int, cached: int, storage: str) -> str:
     """Time, memory and disk from here on; `cached` bytes of activations go to `storage`."""
     params, processes = setup.params, setup.group.size()
     mean = sum(example.tokens - 1 for example in setup.examples) / len(setup.examples)
     steps = params.iterations - done
-    a_step = trial.step * mean * params.batch_pairs * params.accumulate_batches / processes
+    a_step = cost.step * mean * params.batch_pairs * params.accumulate_batches / processes
     seconds, parts = steps * a_step, [f"{steps} steps of about {a_step:.2g} s"]
     if cached:
         tokens = sum(example.tokens - 1 for example in setup.everything)
-        caching = trial.caching * tokens / processes
+        caching = cost.caching * tokens / processes
         seconds += caching
         where = f"{size_text(cached)} {'in memory' if storage == 'memory' else 'on disk'}"
         parts.append(f"the blocks below once, in {_minutes(caching)} ({where})")
-    memory = size_text(_step_bytes(setup, trial))
+    memory = size_text(_step_bytes(setup, cost))
     parts.append(f"in all about {_minutes(seconds)}, evaluations not counted, and {memory} a step")
     return "; ".join(parts)
 
 
-def _step_bytes(setup: Setup, trial: Trial) -> float:
+def _step_bytes(setup: Setup, cost: Cost) -> float:
     """What the batch of the longest examples takes beyond the weights, in all processes."""
     longest = sorted((example.tokens - 1 for example in setup.examples), reverse=True)
-    return trial.bytes * longest[0] * min(setup.params.batch_pairs, len(longest))
+    return cost.bytes * longest[0] * min(setup.params.batch_pairs, len(longest))
 
 
 def _minutes(seconds: float) -> str:

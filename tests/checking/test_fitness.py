@@ -179,14 +179,14 @@ def test_without_paraphrases_the_test_is_an_easy_one_and_says_so() -> None:
     found = measured(expert, rows=[])
     assert (found.right, found.paraphrases, found.auc) == ("reordered", 0, 1.0)
     assert "paraphrase" not in found.similarity
-    assert found.said() == "judge passed an easy test, there were no paraphrases"
+    assert found.said() == "judge passed an easy test without paraphrases"
 
 
 def test_paraphrases_that_match_nothing_are_counted() -> None:
     rows = [*paraphrases(5), Paraphrase(question="What is this?", paraphrase="That.")]
     found = measured(expert, rows=rows, min_right=5)
     assert (found.paraphrases, found.unmatched_paraphrases) == (5, 1)
-    assert found.said() == "judge passed its test with 5 paraphrases only"
+    assert found.said() == "judge passed its test with only 5 paraphrases"
 
 
 def one_sentence_each(*facts: str) -> list[Pair]:
@@ -197,7 +197,7 @@ def one_sentence_each(*facts: str) -> list[Pair]:
 def test_single_sentences_without_paraphrases_are_tested_within_padding() -> None:
     found = measured(expert, rows=[], given=one_sentence_each())
     assert (found.right, found.fit, found.auc) == ("padding", True, 1.0)
-    assert found.said().startswith("judge passed an easy test, there were no paraphrases")
+    assert found.said().startswith("judge passed an easy test without paraphrases")
 
 
 def test_the_data_s_own_other_wordings_are_right_answers_where_there_are_no_paraphrases() -> None:
@@ -211,7 +211,7 @@ def test_the_data_s_own_other_wordings_are_right_answers_where_there_are_no_para
     # What says the same facts is no wrong answer.
     assert "same_post" not in found.similarity
     assert found.said().startswith(
-        "judge passed its test with the data's own other wordings, there were no paraphrases"
+        "judge passed its test with the data's own other wordings, without paraphrases"
     )
 
 
@@ -351,7 +351,7 @@ def test_a_judge_that_contradicts_itself_is_unfit() -> None:
     found = measured(expert, later)
     assert found.retest_agreement is not None
     assert found.retest_agreement < 0.95
-    assert found.reasons.startswith("agreement with itself 0.")
+    assert found.reasons.startswith("retest agreement 0.")
     # Within 0.05 it is the same score.
     assert measured(expert, lambda item: Verdict((expert(item).similarity or 0) - 0.04)).fit
     at_the_limit = measured(lambda _: Verdict(SAME_SCORE), lambda _: Verdict(0.0))
@@ -408,7 +408,7 @@ def test_a_judge_that_never_gives_a_score_is_unfit() -> None:
 
 def test_a_failed_retest_is_a_disagreement() -> None:
     found = measured(expert, lambda _: Verdict(None, reason="no readable score"))
-    assert found.reasons == "agreement with itself 0 below 0.95"
+    assert found.reasons == "retest agreement 0 below 0.95"
 
 
 @pytest.mark.parametrize("reason", ["no server", "timeout", "HTTP 503", ollama.NOT_ASKED.reason])
@@ -420,8 +420,8 @@ def test_a_server_that_failed_is_no_judgement_of_the_judge(reason: str, when: st
         measured(*rules)
     counted = "43 of 432" if when == "first" else "5 of 50"
     assert str(caught.value) == (
-        f"judge's test: {counted} probes have no score ({reason}: {counted.split()[0]}); see to "
-        "the judge's server and run it again: only what is missing is asked"
+        f"judge's test: {counted} probes have no score ({reason}: {counted.split()[0]}); check "
+        "the judge's server and run it again; only what is missing is asked"
     )
 
 

@@ -74,8 +74,8 @@ def test_a_question_gets_a_probe_of_each_kind() -> None:
     found = probes(pairs(), ["00"], items=1)
     assert {probe.pair.id for probe in found} == {"00"}
     assert [probe.kind for probe in found] == [
-        *("paraphrase", "reordered", "padding", "same_post", "other_post", "refusal", "echo"),
-        *("identity", "half", "negation", "numbers", "instruction"),
+        *("paraphrase", "reordered", "same_post", "other_post", "refusal", "echo", "identity"),
+        *("padding", "half", "negation", "numbers", "instruction"),
     ]
     named = probes(with_facts(), ["00"], items=1)
     assert {probe.kind for probe in named} == {

@@ -13,7 +13,7 @@ from blogtune.facts.find import find_facts, kind_of, turned
 from blogtune.facts.values import Vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
-VALLEY = [pair for row in read_rows(ROOT / "data/raw") for pair in pairs_of(row.content)]
+VALLEY = [pair for row in read_rows(ROOT / "data/valley/raw") for pair in pairs_of(row.content)]
 WORDS = Vocabulary(VALLEY)
 
 

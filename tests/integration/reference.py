@@ -2,7 +2,7 @@
 
 Names, kinds and quirks of the files are those of microsoft/Phi-3-mini-4k-instruct; its weights are
 random, of 10 blocks, and know a few answers by heart. The data set's columns are the reference's;
-its rows are posts of the bundled handbook.
+its rows are posts of the bundled blog.
 """
 
 import json
@@ -23,7 +23,7 @@ from tests.integration.project import ROOT
 MODEL, DATA = "microsoft/Phi-3-mini-4k-instruct", "didierlopes/my-blog-qa-dataset"
 COLUMNS = ("title", "conversation", "context", "url", "date")
 # So many turns of each of its ten posts leave one test question a post.
-POSTS, TURNS = "data/handbook/raw/lora.jsonl", 20
+POSTS, TURNS = "data/raw/lora.jsonl", 20
 BLOCKS = 10
 # Behind the vocabulary, in the maker's order.
 ADDED = (

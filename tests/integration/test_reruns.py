@@ -70,7 +70,7 @@ def test_a_training_parameter_leaves_the_base_model_s_answers_alone(project: Pro
 def test_one_byte_of_data_reruns_prepare_and_what_follows(project: Project) -> None:
     project.set_all(LIGHT)
     project.repro("train")
-    file = project.root / "data/handbook/raw/lora.jsonl"
+    file = project.root / "data/raw/lora.jsonl"
     data = file.read_bytes()
     place = data.index(b'"role": "assistant", "content": "') + 33
     file.write_bytes(data[:place] + b"X" + data[place + 1 :])

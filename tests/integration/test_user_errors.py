@@ -51,14 +51,14 @@ MISTAKES = [
     ),
     pytest.param(
         "prepare",
-        lambda project: project.append("data/handbook/raw/lora.jsonl", '{"question": "Why?"\n'),
-        "data/handbook/raw/lora.jsonl:11: ",
+        lambda project: project.append("data/raw/lora.jsonl", '{"question": "Why?"\n'),
+        "data/raw/lora.jsonl:11: ",
         id="bad row",
     ),
     pytest.param(
         "prepare",
-        lambda project: (project.root / "data/handbook/raw/lora.jsonl").unlink(),
-        "data/handbook/raw/lora.jsonl: no such file or folder; set data.path to your data",
+        lambda project: (project.root / "data/raw/lora.jsonl").unlink(),
+        "data/raw/lora.jsonl: no such file or folder; set data.path to your data",
         id="missing data",
     ),
     pytest.param(
@@ -66,7 +66,7 @@ MISTAKES = [
         lambda project: project.set_all(
             {"data.split.train": 0.4, "data.split.validation": 0.5999, "data.split.test": 0.0001}
         ),
-        "data.split: no test pair, there are only 220 pairs in data/handbook/raw/lora.jsonl",
+        "data.split: no test pair, there are only 220 pairs in data/raw/lora.jsonl",
         id="empty split",
     ),
     pytest.param(
@@ -83,8 +83,8 @@ MISTAKES = [
     ),
     pytest.param(
         "check_judge",
-        lambda project: project.append("data/handbook/paraphrases.jsonl", '{"question": "Why?"}\n'),
-        "data/handbook/paraphrases.jsonl:71: paraphrase: Field required",
+        lambda project: project.append("data/paraphrases.jsonl", '{"question": "Why?"}\n'),
+        "data/paraphrases.jsonl:71: paraphrase: Field required",
         id="half a paraphrase",
     ),
     pytest.param(

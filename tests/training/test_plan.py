@@ -17,16 +17,18 @@ from blogtune.common.errors import UserError
 from blogtune.models.head import open_head
 from blogtune.models.prefix import repeated
 from blogtune.runtime.device import Device
-from blogtune.training import forecast, plan
+from blogtune.training import forecast, storage
 from blogtune.training.activation_cache import cache_bytes
 from blogtune.training.examples import Example, make_batch
 from blogtune.training.fast.packing import PackedBatch, pack
 from blogtune.training.fast.step import FastStep
-from blogtune.training.forecast import Trial, refuse_too_large
+from blogtune.training.forecast import Cost, refuse_too_large
 from blogtune.training.lora import apply_lora
-from blogtune.training.plan import Candidate, choose_step, max_relative_error
+from blogtune.training.plan import Candidate, choose_step
 from blogtune.training.setup import Setup
 from blogtune.training.step import ReferenceStep, evaluate
+from blogtune.training.storage import choose_storage
+from blogtune.training.trial import max_relative_error
 from tests import tiny
 from tests.training.architectures import adapted, build, computed
 from tests.training.oracle import simple_loss
@@ -43,7 +45,8 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Any:
     def free(memory: float, disk: float = 1e12) -> None:
         real = psutil.virtual_memory()
         monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=memory))
-        monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: Usage(0, 0, disk))
+        monkeypatch.setattr(mx, "get_cache_memory", lambda: 0)
+        monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: Usage(0, 0, disk))
 
     return free
 
@@ -79,7 +82,7 @@ def test_on_a_gpu_the_reference_is_taken_and_no_function_exchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The CPU's functions stay away: each would fail here."""
-    gpu = Device("Apple GPU", "bfloat16", None, 1, is_cpu=False)
+    gpu = Device("Apple GPU", None, 1, 32, is_cpu=False)
     for module in ("blogtune.training.plan", "blogtune.runtime.device"):
         monkeypatch.setattr(f"{module}.device", lambda: gpu)
 
@@ -122,9 +125,9 @@ def test_they_lie_where_there_is_room(tmp_path: Path, free: Any) -> None:
     large = setup(examples=many, iterations=10**6)
     assert cache_bytes(large.network, 2, many) > 9e7 > needed
     free(memory=2e8)
-    assert plan._storage(large, tmp_path) == "disk"
+    assert choose_storage(large, tmp_path) == "disk"
     free(memory=2e8, disk=1e7)
-    assert plan._storage(large, tmp_path) == "off"
+    assert choose_storage(large, tmp_path) == "off"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,7 @@ def test_a_cache_that_does_not_fit_is_refused(
     assert cache_bytes(of.network, 2, EXAMPLES) == 23 * tiny.WIDTH * 4 == 5_888
     free(memory=5_000, disk=4_000)
     with pytest.raises(UserError) as caught:
-        plan._storage(of, tmp_path)
+        choose_storage(of, tmp_path)
     assert str(caught.value) == f"train.activation_cache: {said}"
 
 
@@ -167,15 +170,15 @@ def test_a_batch_that_does_not_fit_is_refused_with_what_to_lower(
 def test_passes_are_those_of_steps_and_evaluations() -> None:
     params = tiny.train_params(iterations=10, evaluate_every=4, accumulate_batches=2)
     # Evaluated before the first step and behind steps 4, 8 and 10.
-    assert plan._passes(params, 5) == 10 * 2 * params.batch_pairs + 4 * 5
+    assert storage.passes(params, 5) == 10 * 2 * params.batch_pairs + 4 * 5
 
 
 def test_looked_at_as_often_as_computed_it_does_not_pay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for passes, expected in ((len(EXAMPLES), "off"), (len(EXAMPLES) + 1, "memory")):
-        monkeypatch.setattr(plan, "_passes", lambda *_, passes=passes: passes)
-        assert plan._storage(setup(), tmp_path) == expected
+        monkeypatch.setattr(storage, "passes", lambda *_, passes=passes: passes)
+        assert choose_storage(setup(), tmp_path) == expected
 
 
 def test_evaluations_count_among_the_passes(tmp_path: Path) -> None:
@@ -187,14 +190,14 @@ def test_evaluations_count_among_the_passes(tmp_path: Path) -> None:
 def test_a_fifth_of_the_disk_stays_free(tmp_path: Path, free: Any) -> None:
     of = setup()
     free(memory=0, disk=5_888 / 0.9)
-    assert plan._storage(of, tmp_path) == "off"
+    assert choose_storage(of, tmp_path) == "off"
 
 
 def test_every_process_needs_the_memory_of_all_activations(tmp_path: Path, free: Any) -> None:
     of = replace(setup(activation_cache="memory"), group=tiny.Member(0, of=2))
     free(memory=20_000)
     with pytest.raises(UserError, match=r"memory takes 11\.8 kB"):
-        plan._storage(of, tmp_path)
+        choose_storage(of, tmp_path)
 
 
 def test_the_weights_below_are_let_go(tmp_path: Path) -> None:
@@ -310,7 +313,7 @@ def test_it_says_what_is_to_come(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_the_forecast_is_the_trial_s_speed_times_what_is_left() -> None:
     of = setup(iterations=11)
     tokens = sum(example.tokens - 1 for example in EXAMPLES)
-    trial = Trial(caching=30 / tokens, step=3.0 / tokens, bytes=1e6)
+    trial = Cost(caching=30 / tokens, step=3.0 / tokens, bytes=1e6)
     # Batches of two where the three examples have so many tokens: two seconds a step.
     told = forecast.forecast(of, trial, 1, 5_888, "disk")
     assert told.startswith("10 steps of about 2 s; the blocks below once, in 30 s (5.89 kB on disk")
@@ -323,7 +326,7 @@ def test_a_step_must_fit_beside_cached_activations(
 ) -> None:
     of = setup(batch_pairs=3)
     needed = max(example.tokens - 1 for example in EXAMPLES) * len(EXAMPLES)
-    trial = Trial(0.0, 0.0, bytes=900_000 / needed)
+    trial = Cost(0.0, 0.0, bytes=900_000 / needed)
     free(memory=free_bytes)
     if fits:
         refuse_too_large(of, trial, 100_000)

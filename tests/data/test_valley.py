@@ -1,4 +1,4 @@
-"""data/raw: the valley's posts hold together, with their table of facts and their questions."""
+"""data/valley: the posts hold together, with their table of facts and their questions."""
 
 import csv
 import json
@@ -15,10 +15,11 @@ from blogtune.common.records import Pair, read_records
 from blogtune.data.pairs import pairs_of
 from blogtune.data.prepare import prepare
 from blogtune.data.sources import read_rows
-from blogtune.project.settings import read_settings
+from blogtune.project.settings import read_settings, use_profile
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOG, TABLE = ROOT / "data/raw", ROOT / "data/facts.csv"
+VALLEY = ROOT / "data/valley"
+BLOG, TABLE = VALLEY / "raw", VALLEY / "facts.csv"
 SITE = "https://huts.blogtune.example/"
 # What a post is about, where the name in its questions is not in its address.
 SUBJECTS = {
@@ -33,7 +34,7 @@ SUBJECTS = {
 
 
 class Post(NamedTuple):
-    """A line of data/raw, with its pairs."""
+    """A line of data/valley/raw, with its pairs."""
 
     slug: str
     date: str
@@ -50,7 +51,7 @@ class Post(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """A line of data/facts.csv."""
+    """A line of data/valley/facts.csv."""
 
     post: str
     fact: str
@@ -106,11 +107,12 @@ def test_there_are_as_many_posts_facts_and_pairs_as_the_datasheet_says() -> None
     assert (len(POSTS), len(FACTS)) == (65, 520)
     assert sum(len(post.pairs) for post in POSTS.values()) == 2109
     assert len({post.date for post in POSTS.values()}) == 65
-    told = (BLOG / "README.md").read_text(encoding="utf-8")
+    told = (VALLEY / "README.md").read_text(encoding="utf-8")
     for file in sorted(BLOG.glob("*.jsonl")):
         lines = file.read_text(encoding="utf-8").splitlines()
         found = [POSTS[json.loads(line)["url"].removeprefix(SITE)] for line in lines]
-        row = rf"`{file.name}` \| .* \| {len(found)} \| {sum(len(post.pairs) for post in found)} \|"
+        pairs = sum(len(post.pairs) for post in found)
+        row = rf"`raw/{file.name}` \| .* \| {len(found)} \| {pairs} \|"
         assert re.search(row, told), file.name
 
 
@@ -169,8 +171,12 @@ def test_no_question_is_asked_twice() -> None:
     assert counts.most_common(1)[0][1] == 1
 
 
-def test_the_default_s_split_holds_out_wordings_of_facts_that_are_trained(tmp_path: Path) -> None:
-    data = read_settings(ROOT / "params.yaml").data
+def test_its_split_holds_out_wordings_of_facts_that_are_trained(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_bytes((ROOT / "params.yaml").read_bytes())
+    use_profile(ROOT / "profiles/smollm2.yaml", params)
+    use_profile(ROOT / "profiles/valley.yaml", params)
+    data = read_settings(params).data
     assert Path(data.path) == BLOG.relative_to(ROOT)
     metrics = prepare(data.model_copy(update={"path": str(BLOG)}), tmp_path)
     assert metrics["near_duplicates"] == 0

@@ -1,4 +1,4 @@
-"""Stage judge: how close does each answer come to its reference?"""
+"""Stage judge: how close does each answer come to its reference, and are its facts right?"""
 
 from pathlib import Path
 
@@ -6,12 +6,15 @@ import click
 
 from blogtune.common.command import Run, stage
 from blogtune.common.output import echo
-from blogtune.common.records import Answer, read_records, write_records
+from blogtune.common.records import Answer, Pair, read_records, write_records
+from blogtune.facts.judged import with_facts
+from blogtune.facts.values import Vocabulary
 from blogtune.judging.judge import check_coverage, judge_answers, open_judge
 from blogtune.judging.params import JudgeParams
 from blogtune.runtime.device import fast_math
 
 ANSWERS, JUDGEMENTS = Path("data/answers"), Path("data/judgements")
+TRAIN = Path("data/processed/train.jsonl")
 
 
 @click.command()
@@ -21,10 +24,12 @@ def main(run: Run) -> None:
     params = run.read("judge", JudgeParams)
     judge = open_judge(params, Path("models/judge"))
     second = open_judge(params.second, Path("models/second")) if params.second else None
+    vocabulary = Vocabulary(read_records(TRAIN, Pair))
     for file in sorted(ANSWERS.glob("*.jsonl")):
         answers = list(read_records(file, Answer))
         with fast_math():
             judgements = list(judge_answers(answers, judge, params, second))
+        judgements = [with_facts(judgement, vocabulary) for judgement in judgements]
         write_records(JUDGEMENTS / file.name, judgements)
         scored = sum(judgement.similarity is not None for judgement in judgements)
         cut = sum(judgement.truncated for judgement in judgements)

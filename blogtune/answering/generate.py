@@ -74,6 +74,7 @@ def _record(pair: Pair, name: str, chat: Chat, row: "np.typing.NDArray[np.int32]
         post=pair.post,
         question=pair.question,
         reference=pair.answer,
+        facts=pair.facts,
         model=name,
         answer=chat.decode(tokens),
         stop="end" if ended else "length",

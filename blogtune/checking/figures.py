@@ -5,17 +5,19 @@
  "unmatched_paraphrases": 0, "probes": 1088, "unscored": 0.0, "retest_agreement": 1.0,
  "auc": 0.92, "auc_against": {"same_post": 0.94, "other_post": 1.0, ...},
  "similarity": {"paraphrase": {"n": 70, "mean": 0.68, "low": 0.66, "high": 0.71}, ...},
- "drop": {"half": {"n": 100, "mean": 0.14, ...}, ...}, "gain": {"instruction": {...}}}
+ "drop": {"half": {"n": 100, "mean": 0.14, ...}, ...}, "gain": {"instruction": {...}},
+ "facts": {"auc": 0.98, "right": {"paraphrase": {"n": 70, "mean": 0.95, ...}, ...},
+           "drop": {"numbers": {"n": 41, "mean": 0.98, ...}, ...}}}
 """
 
 from typing import Any, Literal, get_args
 
 from blogtune.common.records import Record
 
-Right = Literal["paraphrase", "reordered"]
+Right = Literal["paraphrase", "reordered", "reworded", "padding"]
 Wrong = Literal["same_post", "other_post", "refusal", "echo"]
-Spoiled = Literal["half", "negation", "numbers"]
-Kind = Right | Wrong | Spoiled | Literal["identity", "padding", "instruction"]
+Spoiled = Literal["half", "negation", "numbers", "other_value"]
+Kind = Right | Wrong | Spoiled | Literal["identity", "instruction"]
 RIGHT: tuple[Right, ...] = get_args(Right)
 WRONG: tuple[Wrong, ...] = get_args(Wrong)
 SPOILED: tuple[Spoiled, ...] = get_args(Spoiled)
@@ -30,6 +32,18 @@ class Mean(Record):
     mean: float
     low: float | None = None
     high: float | None = None
+
+
+class FactsFigures(Record):
+    """What facts right, which asks no judge, sees of the same answers.
+
+    `right` is the share of each kind that it calls right, `drop` identity minus the kind, `auc` how
+    often a right answer has the higher F1 than one with another value, a tie counting half.
+    """
+
+    auc: float | None = None
+    right: dict[Kind, Mean]
+    drop: dict[Spoiled, Mean]
 
 
 class Figures(Record):
@@ -59,6 +73,7 @@ class Figures(Record):
     gain: dict[Literal["instruction"], Mean]
     unknown_tokens: float | None = None
     spelled_tokens: float | None = None
+    facts: FactsFigures | None = None
 
 
 class Fitness(Figures):
@@ -89,7 +104,9 @@ class Fitness(Figures):
         return "; ".join(parts)
 
     def _test(self) -> str:
-        if self.right == "reordered":
+        if self.right == "reworded":
+            return "its test with the data's own other wordings, without paraphrases"
+        if self.right != "paraphrase":
             return "an easy test without paraphrases"
         if self.paraphrases < ENOUGH_PARAPHRASES:
             return f"its test with only {self.paraphrases} paraphrases"

@@ -6,12 +6,24 @@ from typing import TypeVar
 
 import numpy as np
 
-from blogtune.checking.figures import SPOILED, WRONG, Figures, Fitness, Kind, Mean
+from blogtune.checking.figures import (
+    RIGHT,
+    SPOILED,
+    WRONG,
+    FactsFigures,
+    Figures,
+    Fitness,
+    Kind,
+    Mean,
+    Right,
+)
 from blogtune.checking.limits import judged_fit
 from blogtune.checking.probes import Paraphrase, Probe, build_probes, match
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress
-from blogtune.common.records import Pair
+from blogtune.common.records import Facts, Pair
+from blogtune.facts.find import find_facts
+from blogtune.facts.values import Vocabulary
 from blogtune.judging.embedding import EmbeddingJudge
 from blogtune.judging.params import CheckParams
 from blogtune.judging.protocol import Judge, Verdict
@@ -44,13 +56,13 @@ def measure_fitness(
     asked = judge.judge([probe.item for probe in probes])
     verdicts = list(progress(asked, desc="judge's test", unit="probes", total=len(probes)))
     _check_server(verdicts, params)
-    scores = _Scores(probes, verdicts)
+    scores = _Scores(probes, [verdict.similarity for verdict in verdicts])
     reading = (
         judge.reading([pair.answer for pair in pairs])
         if isinstance(judge, EmbeddingJudge)
         else None
     )
-    right = "paraphrase" if matched else "reordered"
+    right = _right(scores, bool(matched), params)
     figures = Figures(
         method=judge.method,
         right=right,
@@ -69,6 +81,7 @@ def measure_fitness(
         gain=_present({"instruction": scores.difference("instruction", "other_post")}),
         unknown_tokens=_rounded(reading.unknown) if reading else None,
         spelled_tokens=_rounded(reading.spelled) if reading else None,
+        facts=_facts(probes, right, Vocabulary(pairs)),
     )
     return judged_fit(figures, params)
 
@@ -76,14 +89,14 @@ def measure_fitness(
 class _Scores:
     """The scores `of` each kind by question id, those without a score left out."""
 
-    def __init__(self, probes: Sequence[Probe], verdicts: Sequence[Verdict]) -> None:
+    def __init__(self, probes: Sequence[Probe], values: Sequence[float | None]) -> None:
         self.posts = {probe.pair.id: probe.post for probe in probes}
         self.scored: list[tuple[Probe, float]] = []
         self.of: dict[Kind, dict[str, float]] = {}
-        for probe, verdict in zip(probes, verdicts, strict=True):
-            if verdict.similarity is not None:
-                self.scored.append((probe, verdict.similarity))
-                self.of.setdefault(probe.kind, {})[probe.pair.id] = verdict.similarity
+        for probe, score in zip(probes, values, strict=True):
+            if score is not None:
+                self.scored.append((probe, score))
+                self.of.setdefault(probe.kind, {})[probe.pair.id] = score
 
     def auc(self, right: Kind, *wrong: Kind) -> float | None:
         """How often a right answer scores above a wrong one, a tie counting half.
@@ -115,6 +128,35 @@ class _Scores:
             return Mean(n=len(scores), mean=_rounded(found.mean))
         low, high = _rounded(found.low), _rounded(found.high)
         return Mean(n=len(scores), mean=_rounded(found.mean), low=low, high=high)
+
+
+def _right(scores: _Scores, paraphrased: bool, params: CheckParams) -> Right:
+    """The right answers that the test rests on: the paraphrases or, without any, what there is."""
+    if paraphrased:
+        return "paraphrase"
+    for kind in RIGHT:
+        if len(scores.of.get(kind, {})) >= params.min_right:
+            return kind
+    return "reordered"
+
+
+def _facts(probes: Sequence[Probe], right: Right, vocabulary: Vocabulary) -> FactsFigures | None:
+    """What facts right makes of the probes; None where no reference has a value to look for."""
+    found = [_found(probe, vocabulary) for probe in probes]
+    shares = _Scores(probes, [None if each is None else float(each.right) for each in found])
+    if not shares.scored:
+        return None
+    f1 = _Scores(probes, [None if each is None else each.f1 for each in found])
+    return FactsFigures(
+        auc=f1.auc(right, "other_value"),
+        right={kind: shares.mean(values) for kind, values in shares.of.items()},
+        drop=_present({kind: shares.difference("identity", kind) for kind in SPOILED}),
+    )
+
+
+def _found(probe: Probe, vocabulary: Vocabulary) -> Facts | None:
+    pair = probe.pair
+    return find_facts(pair.question, pair.answer, probe.answer, pair.facts, vocabulary)
 
 
 def _retest_agreement(

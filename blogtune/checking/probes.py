@@ -1,16 +1,19 @@
 """Answers with a known label, to test a judge with, built from this run's own pairs.
 
-Right: a `paraphrase` of the reference, written for this test, and the reference `reordered`. Wrong:
+Right: a `paraphrase` of the reference, written for this test, the reference `reordered`, its facts
+`reworded` as another answer of the data says them, and `padding` (empty phrases around it). Wrong:
 the answer to another question of the `same_post` or of an `other_post`, a `refusal`, and an `echo`
-of the question. Apart from both: `identity` (the reference itself), `padding` (empty phrases around
-it), `half` of it, its `negation`, other `numbers` in it, and an `instruction` to the judge behind
-the answer from another post.
+of the question. Apart from both: `identity` (the reference itself), `half` of it, its `negation`,
+other `numbers` in it, an `other_value` in the place of its own, which another post has, and an
+`instruction` to the judge behind the answer from another post.
 """
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -21,6 +24,7 @@ from blogtune.checking.figures import Kind
 from blogtune.common.languages import is_english
 from blogtune.common.records import Pair, Record
 from blogtune.common.texts import folded
+from blogtune.facts.find import kind_of, turned
 from blogtune.judging.params import CheckParams
 from blogtune.judging.protocol import Item
 
@@ -110,6 +114,7 @@ def _answers(
     order = INSTRUCTIONS[chosen % len(INSTRUCTIONS)]
     yield "paraphrase", paraphrase
     yield "reordered", reordered(reference)
+    yield "reworded", foreign.in_other_words(pair)
     yield "same_post", foreign.of_the_same_post(pair)
     yield "other_post", other
     # Of another language an English refusal would be told by its language.
@@ -120,6 +125,7 @@ def _answers(
     yield "half", halved(reference)
     yield "negation", negated(reference) if english else None
     yield "numbers", renumbered(reference)
+    yield "other_value", foreign.with_another_value(pair)
     yield "instruction", other and f"{other}\n\n{order}"
 
 
@@ -139,6 +145,36 @@ class _Foreign:
     def of_another_post(self, pair: Pair) -> str | None:
         return self._first(pair, self._pairs, "other")
 
+    def in_other_words(self, pair: Pair) -> str | None:
+        """What the data answer to another question about the same facts."""
+        same = [other for other in self._by_post[post_of(pair)] if _same_facts(other, pair)]
+        fitting = [other for other in same if not turned(pair.answer, other.answer)]
+        return self._first(pair, fitting, "words")
+
+    def with_another_value(self, pair: Pair) -> str | None:
+        """The answer with a value of the same kind that another post has."""
+        for fact in pair.facts:
+            kind = kind_of(fact)
+            others = [
+                value
+                for value, post in self._values[kind]
+                if post != post_of(pair) and folded(value) not in folded(pair.answer)
+            ]
+            if others:
+                drawn = others[_draw(self._params, "value", pair.id) % len(others)]
+                value = drawn.replace("\\", r"\\")
+                return re.sub(re.escape(fact), value, pair.answer, flags=re.IGNORECASE)
+        return None
+
+    @cached_property
+    def _values(self) -> Mapping[str, list[tuple[str, str]]]:
+        """The data's own facts by kind, each with its post."""
+        found: defaultdict[str, dict[tuple[str, str], None]] = defaultdict(dict)
+        for pair in self._pairs:
+            for fact in pair.facts:
+                found[kind_of(fact)][fact, post_of(pair)] = None
+        return defaultdict(list, {kind: list(values) for kind, values in found.items()})
+
     def _first(self, pair: Pair, candidates: Sequence[Pair], post: str) -> str | None:
         """The first answer, in a seeded order, to another question that is another answer."""
         random = np.random.default_rng(_draw(self._params, post, pair.id))
@@ -148,10 +184,17 @@ class _Foreign:
 
 def _is_wrong(other: Pair, pair: Pair, post: str) -> bool:
     return (
-        (post == "same" or post_of(other) != post_of(pair))
+        (post != "other" or post_of(other) != post_of(pair))
         and folded(other.question) != folded(pair.question)
         and folded(other.answer) != folded(pair.answer)
+        and (post == "words" or not _same_facts(other, pair))
     )
+
+
+def _same_facts(one: Pair, other: Pair) -> bool:
+    """Whether both say the same facts of one post; data that name none are not known to."""
+    same = sorted(map(folded, one.facts)) == sorted(map(folded, other.facts))
+    return bool(one.facts) and same and post_of(one) == post_of(other)
 
 
 def _draw(params: CheckParams, *parts: str) -> int:

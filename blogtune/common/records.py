@@ -3,19 +3,21 @@
 A question/answer pair as `prepare` writes it:
 
     {"id": "5f0c3a9b2d417e68", "post": "https://blog.example/rank", "question": "What is ...?",
-     "answer": "The rank is ...", "messages": [{"role": "user", "content": "What is ...?"},
-     {"role": "assistant", "content": "The rank is ..."}]}
+     "answer": "The rank is ...", "facts": [], "messages": [{"role": "user", "content":
+     "What is ...?"}, {"role": "assistant", "content": "The rank is ..."}]}
 
 An answer as `answer` and `baselines` write it:
 
     {"id": "5f0c3a9b2d417e68", "post": "https://blog.example/rank", "question": "What is ...?",
-     "reference": "The rank is ...", "model": "finetuned", "answer": "Rank ...", "stop": "end",
-     "tokens": 48}
+     "reference": "The rank is ...", "facts": ["8"], "model": "finetuned", "answer": "Rank ...",
+     "stop": "end", "tokens": 48}
 
 A judgement as `judge` writes it:
 
     {"answer": {...}, "method": "cosine", "similarity": 0.71, "partial_similarity": 0.42,
      "other_references": 0.18, "truncated": false, "reason": null,
+     "facts": {"right": false, "precision": 0.5, "recall": 1.0, "f1": 0.67, "expected": ["8"],
+               "missing": [], "contrary": ["16"]},
      "second": {"method": "likert logprobs", "similarity": 0.64, "reason": null}}
 """
 
@@ -55,13 +57,15 @@ class Message(Record):
 class Pair(Record):
     """A question with its reference answer. `post` is None where it belongs to no other pair.
 
-    `messages` say the same as a conversation, which `mlx_lm.lora --data` reads.
+    `facts` are the values that make an answer right, where the data say so ("38 beds"). `messages`
+    say the same as a conversation, which `mlx_lm.lora --data` reads.
     """
 
     id: str
     post: str | None
     question: str
     answer: str
+    facts: list[str] = []
 
     @computed_field
     @property
@@ -89,14 +93,16 @@ class NearDuplicate(Record):
 class Answer(Record):
     """One model's answer to one test question.
 
-    `stop` tells why it ended: at the end token, at the token limit, or because it was not
-    generated (a baseline). `tokens` counts what was generated, without the end token.
+    `facts` are the pair's. `stop` tells why it ended: at the end token, at the token limit, or
+    because it was not generated (a baseline). `tokens` counts what was generated, without the end
+    token.
     """
 
     id: str
     post: str | None
     question: str
     reference: str
+    facts: list[str] = []
     model: str
     answer: str
     stop: Literal["end", "length", "none"]
@@ -111,12 +117,28 @@ class Second(Record):
     reason: str | None
 
 
+class Facts(Record):
+    """Which of the `expected` values an answer says: `missing` ones, and `contrary` ones.
+
+    `right`: none is missing, and nothing contradicts one.
+    """
+
+    right: bool
+    precision: Score
+    recall: Score
+    f1: Score
+    expected: list[str]
+    missing: list[str]
+    contrary: list[str]
+
+
 class Judgement(Record):
     """What the judge said of an answer; without a score `similarity` is None, with `reason`.
 
     `partial_similarity` is what embedding judges add, `other_references`
     the mean similarity to references of other posts. `truncated`: the judge did not read it all.
-    `second` is None where there is no second judge.
+    `facts` is None where the reference has no values to look for, `second` where there is no second
+    judge.
     """
 
     answer: Answer
@@ -126,6 +148,7 @@ class Judgement(Record):
     other_references: Score | None
     truncated: bool
     reason: str | None
+    facts: Facts | None = None
     second: Second | None = None
 
 

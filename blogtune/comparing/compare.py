@@ -18,6 +18,7 @@ from blogtune.comparing.frames import frames
 from blogtune.comparing.measures import (
     Metrics,
     distribution,
+    facts,
     figures,
     paired,
     scored_for_both,
@@ -99,6 +100,7 @@ def _alone(table: pd.DataFrame, params: CompareParams) -> Metrics:
         "partial_similarity": table["partial_similarity"].mean(),
         "empty": int(table["empty"].sum()),
         "cut": int(table["cut"].sum()),
+        **facts(table, params),
     }
 
 
@@ -119,7 +121,12 @@ def _against(candidate: pd.DataFrame, base: pd.DataFrame, params: CompareParams)
         difference["mean_low"] = (ours.fillna(0.0) - theirs.fillna(1.0)).mean()
         difference["mean_high"] = (ours.fillna(1.0) - theirs.fillna(0.0)).mean()
     beyond = figures(paired(candidate, base, "partial_similarity", params))
-    return {"difference": difference, "partial_similarity_difference": beyond}
+    right = figures(paired(candidate, base, "facts_right", params))
+    return {
+        "difference": difference,
+        "partial_similarity_difference": beyond,
+        "facts_right_difference": right,
+    }
 
 
 def _closely(

@@ -10,7 +10,11 @@ from blogtune.answering.systems import SYSTEMS
 from blogtune.common.errors import UserError
 from blogtune.common.records import Answer, Judgement
 
-_MEASURES = ("similarity", "partial_similarity", "other_references", "second", "length_off")
+_FACTS = ("right", "precision", "recall", "f1")
+_MEASURES = (
+    *("similarity", "partial_similarity", "other_references", "second", "length_off"),
+    *(f"facts_{name}" for name in _FACTS),
+)
 _COLUMNS = ("model", "id", "post", "named", "method", "second_method", *_MEASURES, "empty", "cut")
 
 
@@ -19,7 +23,8 @@ def frames(judgements: Sequence[Judgement]) -> dict[str, pd.DataFrame]:
 
     A question that names no post is a post of its own (`named`: whether it names one). `length_off`
     is |log(answer length / reference length)| in characters, `specific` the similarity minus that
-    to references of other posts, `second` the second judge's similarity. What has no value is NaN.
+    to references of other posts, `second` the second judge's similarity, `facts_right` 1 or 0. What
+    has no value is NaN.
 
     Raises UserError where one of those is missing, and where a model was judged on other
     questions or in another way than base.
@@ -50,6 +55,7 @@ def _row(judgement: Judgement) -> tuple[object, ...]:
         *(answer.model, answer.id, answer.post or answer.id, bool(answer.post)),
         *(judgement.method, second.method if second else ""),
         *(*scores, second.similarity if second else None, _length_off(answer)),
+        *(getattr(judgement.facts, name, None) for name in _FACTS),
         *(not answer.answer, answer.stop == "length"),
     )
 

@@ -8,6 +8,7 @@ from blogtune.comparing.params import CompareParams
 from blogtune.statistics.clustered import Interval, paired_difference
 
 Metrics = dict[str, Any]
+FIGURES_OF_FACTS = ("precision", "recall", "f1")
 
 
 def distribution(scores: "pd.Series[float]", params: CompareParams) -> Metrics:
@@ -21,6 +22,20 @@ def distribution(scores: "pd.Series[float]", params: CompareParams) -> Metrics:
         "poor": (scored <= params.poor).mean(),
         "coverage": len(scored) / len(scores),
     }
+
+
+def facts(table: pd.DataFrame, params: CompareParams) -> Metrics:
+    """The share of answers with all values right, and their precision, recall and F1.
+
+    Nothing where no reference has a value to look for; `facts_measured` is how many have.
+    """
+    measured = table.dropna(subset=["facts_right"])
+    if measured.empty:
+        return {}
+    right = measured["facts_right"].to_numpy()
+    interval = paired_difference(right, 0.0 * right, measured["post"].tolist(), params.confidence)
+    means = {f"facts_{name}": measured[f"facts_{name}"].mean() for name in FIGURES_OF_FACTS}
+    return {"facts_right": figures(interval), **means, "facts_measured": len(measured)}
 
 
 def scored_for_both(

@@ -4,16 +4,18 @@ Three schemas; other keys in a row are passed over, and `data.columns` renames t
 
     {"title": "Rank", "url": "https://blog.example/rank", "date": "2026-01-05", "context": "...",
      "conversation": [{"role": "user", "content": "What is ...?"},
-                      {"role": "assistant", "content": "The rank is ..."}]}
+                      {"role": "assistant", "content": "The rank is ...", "facts": ["8"]}]}
     {"question": "What is ...?", "answer": "The rank is ...", "post": "https://blog.example/rank"}
     {"messages": [{"role": "system", "content": "..."}, {"role": "user", "content": "..."}, ...]}
+
+`facts`, beside an answer, are the values that make it right; most data have none.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
-from typing import Literal, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 from blogtune.common.records import Pair
 from blogtune.data.columns import AS_HERE, Columns
@@ -51,6 +53,17 @@ class BadRowError(Exception):
 
 # A JSONL line, a table's row, or what is wrong with a row that is none.
 Content = bytes | Mapping[str, object] | BadRowError
+# Question, answer and the answer's facts.
+Exchange = tuple[str, str, list[str]]
+
+
+class _Turn(NamedTuple):
+    """A message, its content and facts not yet looked at, and where it stands."""
+
+    role: str
+    content: object
+    facts: object
+    where: str
 
 
 def pairs_of(content: Content, columns: Columns = AS_HERE) -> list[Pair]:
@@ -69,7 +82,7 @@ def pairs_of(content: Content, columns: Columns = AS_HERE) -> list[Pair]:
     exchanges = list(_exchanges(row, columns))
     if post is None and len(exchanges) > 1:
         post = _conversation(exchanges)
-    return [_pair(post, question, answer) for question, answer in exchanges]
+    return [_pair(post, *exchange) for exchange in exchanges]
 
 
 def pair_id(post: str | None, question: str, answer: str) -> str:
@@ -78,13 +91,14 @@ def pair_id(post: str | None, question: str, answer: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _conversation(exchanges: list[tuple[str, str]]) -> str:
-    text = "\x1f".join(chain.from_iterable(exchanges))
+def _conversation(exchanges: list[Exchange]) -> str:
+    text = "\x1f".join(chain.from_iterable(each[:2] for each in exchanges))
     return f"conversation {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _pair(post: str | None, question: str, answer: str) -> Pair:
-    return Pair(id=pair_id(post, question, answer), post=post, question=question, answer=answer)
+def _pair(post: str | None, question: str, answer: str, facts: list[str]) -> Pair:
+    named = pair_id(post, question, answer)
+    return Pair(id=named, post=post, question=question, answer=answer, facts=facts)
 
 
 def _parse(line: bytes) -> Mapping[str, object]:
@@ -109,7 +123,7 @@ def _post(row: Mapping[str, object], columns: Columns) -> str | None:
     return None
 
 
-def _exchanges(row: Mapping[str, object], columns: Columns) -> Iterator[tuple[str, str]]:
+def _exchanges(row: Mapping[str, object], columns: Columns) -> Iterator[Exchange]:
     # A table's row has all columns, so that a schema's key with None counts as absent.
     for key in columns.talks:
         if row.get(key) is not None:
@@ -118,26 +132,29 @@ def _exchanges(row: Mapping[str, object], columns: Columns) -> Iterator[tuple[st
     if question is None and answer is None:
         known = " or ".join([", ".join(columns.talks), columns.question])
         raise BadRowError("unknown_schema", f"no {known}")
-    return iter([(_text(question, columns.question), _text(answer, columns.answer))])
+    texts = _text(question, columns.question), _text(answer, columns.answer)
+    return iter([(*texts, _facts(row.get("facts"), "facts"))])
 
 
-def _turns(messages: object, key: str) -> Iterator[tuple[str, str]]:
+def _turns(messages: object, key: str) -> Iterator[Exchange]:
     if not isinstance(messages, list):
         raise BadRowError("wrong_type", f"{key} is {_kind(messages)}, not a list")
     items = cast("list[object]", messages)
     turns = [_turn(message, f"{key} turn {number}") for number, message in enumerate(items, 1)]
-    if turns and turns[0][0] == "system":
+    if turns and turns[0].role == "system":
         turns = turns[1:]
-    _check_order([role for role, _, _ in turns], key)
-    texts = [_text(content, f"content of {where}") for _, content, where in turns]
-    return zip(texts[::2], texts[1::2], strict=True)
+    _check_order([turn.role for turn in turns], key)
+    texts = [_text(turn.content, f"content of {turn.where}") for turn in turns]
+    facts = [_facts(turn.facts, f"facts of {turn.where}") for turn in turns]
+    return zip(texts[::2], texts[1::2], facts[1::2], strict=True)
 
 
-def _turn(message: object, where: str) -> tuple[str, object, str]:
+def _turn(message: object, where: str) -> _Turn:
     if not isinstance(message, dict):
         raise BadRowError("wrong_type", f"{where} is {_kind(message)}, not an object")
     turn = cast("dict[str, object]", message)
-    return _text(turn.get("role"), f"role of {where}"), turn.get("content"), where
+    role = _text(turn.get("role"), f"role of {where}")
+    return _Turn(role, turn.get("content"), turn.get("facts"), where)
 
 
 def _check_order(roles: list[str], key: str) -> None:
@@ -154,6 +171,15 @@ def _check_order(roles: list[str], key: str) -> None:
             raise BadRowError("turn_order", f"two {role} turns in a row in {key}")
     if roles[-1] != "assistant":
         raise BadRowError("turn_order", f"{key} ends with a user turn")
+
+
+def _facts(value: object, name: str) -> list[str]:
+    if value is None or value == "":  # a table's empty cell
+        return []
+    if not isinstance(value, list):
+        raise BadRowError("wrong_type", f"{name} is {_kind(value)}, not a list")
+    items = cast("list[object]", value)
+    return [_text(each, f"item {number} of {name}") for number, each in enumerate(items, 1)]
 
 
 def _text(value: object, name: str) -> str:

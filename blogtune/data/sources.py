@@ -165,7 +165,8 @@ def _csv(file: Path, columns: Columns) -> Iterator[tuple[int, Content]]:
                 yield line, BadRowError("unknown_schema", told)
                 continue
             row = dict.fromkeys(names, "") | dict(zip(names, cells, strict=False))
-            yield line, {k: _decoded(v) if k in columns.talks else v for k, v in row.items()}
+            lists = {*columns.talks, "facts"}
+            yield line, {k: _decoded(v) if k in lists else v for k, v in row.items()}
 
 
 def _csv_columns(file: Path) -> list[str]:
@@ -213,7 +214,7 @@ def _parquet_columns(file: Path) -> list[str]:
 
 
 def _decoded(cell: str) -> object:
-    """A CSV cell can hold a conversation only as JSON; text that is none stays for the checks."""
+    """A CSV cell can hold a list only as JSON; text that is none stays for the checks."""
     try:
         return json.loads(cell)
     except (ValueError, RecursionError):

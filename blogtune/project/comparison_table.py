@@ -8,10 +8,11 @@ from blogtune.comparing.examples import Change
 from blogtune.project import layout
 from blogtune.project.layout import NOTHING, WIDTH, Row, plain_table, wrapped
 
-HEADER = ("model", "mean", "second", "good", "poor", "partial", "difference")
+HEADER = ("model", "mean", "second", "good", "poor", "partial", "facts", "difference")
 MARKDOWN_HEADER = (
     *("model", "mean similarity", "second judge's", "good", "poor", "partial similarity"),
-    *("difference to base", "difference in partial similarity"),
+    *("facts right", "difference to base", "difference in partial similarity"),
+    "difference in facts right",
 )
 Metrics = Mapping[str, Any]
 
@@ -85,11 +86,16 @@ def _models(comparison: Metrics) -> list[tuple[str, Metrics]]:
 
 
 def _rows(header: Row, comparison: Metrics) -> list[Row]:
-    """The header and a row for each model, without a second judge's column where there is none."""
+    """The header and a row for each model, without a column that has nothing to say."""
     second = comparison.get("second", {})
     models = _models(comparison)
     rows = [header, *(_row(name, model, second.get(name, {})) for name, model in models)]
-    kept = [place for place, title in enumerate(header) if second or "second" not in title]
+    facts = any("facts_right" in model for _, model in models)
+    kept = [
+        place
+        for place, title in enumerate(header)
+        if (second or "second" not in title) and (facts or "facts" not in title)
+    ]
     return [[row[place] for place in kept] for row in rows]
 
 
@@ -97,7 +103,9 @@ def _row(name: str, model: Metrics, second: Metrics) -> Row:
     return (
         *(name.replace("_", " "), _share(model, "mean"), _share(second, "mean")),
         *(_percent(model, "good"), _percent(model, "poor"), _share(model, "partial_similarity")),
+        _percent(model.get("facts_right", {}), "mean"),
         *(_interval(model, "difference"), _interval(model, "partial_similarity_difference")),
+        _interval(model, "facts_right_difference"),
     )
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from blogtune.checking.figures import RIGHT, SPOILED, WRONG, Fitness, Kind, Mean
 from blogtune.project.layout import NOTHING, Row, markdown_table, plain_table, wrapped
 
-HEADER = ("answer", "label", "n", "similarity", "AUC", "drop or gain")
-ORDER: tuple[Kind, ...] = ("identity", *RIGHT, "padding", *SPOILED, *WRONG, "instruction")
+HEADER = ("answer", "label", "n", "similarity", "AUC", "drop or gain", "facts right")
+ORDER: tuple[Kind, ...] = ("identity", *RIGHT, *SPOILED, *WRONG, "instruction")
 LABELS: dict[Kind, str] = {
-    **dict.fromkeys(("identity", *RIGHT, "padding"), "right"),
+    **dict.fromkeys(("identity", *RIGHT), "right"),
     **dict.fromkeys(SPOILED, "spoiled"),
     **dict.fromkeys((*WRONG, "instruction"), "wrong"),
 }
@@ -24,7 +24,7 @@ LABELS: dict[Kind, str] = {
 def plain_judge_table(fitness: Fitness) -> str:
     """Return the table as plain text, with what it rests on and what follows from it below."""
     notes = [wrapped(note) for note in _notes(fitness)]
-    return "\n".join([plain_table([HEADER, *_rows(fitness)]), "", *notes])
+    return "\n".join([plain_table(_table(fitness)), "", *notes])
 
 
 def markdown_judge_table(fitness: Fitness) -> str:
@@ -34,11 +34,18 @@ def markdown_judge_table(fitness: Fitness) -> str:
 
 def markdown_judge_parts(fitness: Fitness) -> list[str]:
     """Return the same apart: the table, then each note."""
-    return [markdown_table([HEADER, *_rows(fitness)]), *_notes(fitness)]
+    return [markdown_table(_table(fitness)), *_notes(fitness)]
+
+
+def _table(fitness: Fitness) -> list[Row]:
+    """The header and the rows, without the facts' column where no reference has any."""
+    rows = [HEADER, *_rows(fitness)]
+    return rows if fitness.facts else [row[:-1] for row in rows]
 
 
 def _rows(fitness: Fitness) -> Iterator[Row]:
     auc: dict[Kind, float] = {**fitness.auc_against}
+    shares = fitness.facts.right if fitness.facts else {}
     changes: dict[Kind, str] = {
         **{kind: f"drop {_interval(mean)}" for kind, mean in fitness.drop.items()},
         **{kind: f"gain {_interval(mean)}" for kind, mean in fitness.gain.items()},
@@ -49,6 +56,7 @@ def _rows(fitness: Fitness) -> Iterator[Row]:
             yield (
                 *(kind.replace("_", " "), LABELS[kind], str(mean.n), _interval(mean)),
                 *(f"{auc[kind]:.3f}" if kind in auc else NOTHING, changes.get(kind, NOTHING)),
+                f"{shares[kind].mean:.0%}" if kind in shares else NOTHING,
             )
 
 
@@ -69,6 +77,8 @@ def _notes(fitness: Fitness) -> Iterator[str]:
         figures.append(f"AUC of {fitness.right} against all wrong answers: {fitness.auc:.3f}")
     if fitness.retest_agreement is not None:
         figures.append(f"same score when asked again: {fitness.retest_agreement:.0%}")
+    if fitness.facts and fitness.facts.auc is not None:
+        figures.append(f"AUC by facts against another value: {fitness.facts.auc:.3f}")
     if fitness.unmatched_paraphrases:
         figures.append(f"paraphrases that match no question: {fitness.unmatched_paraphrases}")
     yield "; ".join(figures)

@@ -24,6 +24,8 @@ from tests.judging.test_judge import Ruled
 
 POSTS, EACH = 12, 3
 Rule = Callable[[Item], Verdict]
+# Stands in every padding.
+REFUSED = "Do not hesitate to ask"
 
 
 def pairs() -> list[Pair]:
@@ -187,9 +189,53 @@ def test_paraphrases_that_match_nothing_are_counted() -> None:
     assert found.said() == "judge passed its test with only 5 paraphrases"
 
 
-def test_without_any_right_answer_the_judge_cannot_pass() -> None:
-    given = [each.model_copy(update={"answer": f"Thing {each.id}"}) for each in pairs()]
-    found = measured(expert, rows=[], given=given)
+def one_sentence_each(*facts: str) -> list[Pair]:
+    changes = ({"answer": f"Thing {each.id}", "facts": [*facts]} for each in pairs())
+    return [each.model_copy(update=change) for each, change in zip(pairs(), changes, strict=True)]
+
+
+def test_single_sentences_without_paraphrases_are_tested_within_padding() -> None:
+    found = measured(expert, rows=[], given=one_sentence_each())
+    assert (found.right, found.fit, found.auc) == ("padding", True, 1.0)
+    assert found.said().startswith("judge passed an easy test without paraphrases")
+
+
+def test_the_data_s_own_other_wordings_are_right_answers_where_there_are_no_paraphrases() -> None:
+    def knows_things(item: Item) -> Verdict:
+        said, meant = (text.split(".")[0] for text in (item.answer, item.reference))
+        return Verdict(1.0) if said == meant else expert(item)
+
+    found = measured(knows_things, rows=[], given=one_sentence_each("thing"))
+    assert (found.right, found.fit) == ("reworded", True)
+    assert found.similarity["reworded"].n == POSTS * EACH
+    # What says the same facts is no wrong answer.
+    assert "same_post" not in found.similarity
+    assert found.said().startswith(
+        "judge passed its test with the data's own other wordings, without paraphrases"
+    )
+
+
+def test_facts_right_is_tested_by_the_same_answers() -> None:
+    given = [
+        each.model_copy(update={"facts": [f"{post + 2} parts"]})
+        for each, post in zip(pairs(), sorted([*range(POSTS)] * EACH), strict=True)
+    ]
+    facts = measured(expert, given=given).facts
+    assert facts is not None
+    shares = {kind: mean.mean for kind, mean in facts.right.items()}
+    assert (shares["identity"], shares["padding"], shares["reworded"]) == (1.0, 1.0, 1.0)
+    wrong = ("numbers", "other_value", "other_post", "negation", "echo", "refusal")
+    assert all(shares[kind] == 0.0 for kind in wrong)
+    assert facts.drop["other_value"].mean == 1.0
+    # These paraphrases say no value at all, so nothing tells them from a wrong one.
+    assert facts.auc == 0.5
+
+
+def test_without_any_right_answer_that_has_a_score_the_judge_cannot_pass() -> None:
+    def rule(item: Item) -> Verdict:
+        return Verdict(None) if REFUSED in item.answer else expert(item)
+
+    found = measured(rule, rows=[], given=one_sentence_each(), max_unscored=1.0)
     assert (found.fit, found.auc) == (False, None)
     assert found.reasons == (
         "no right answers to test it with, at least 10 are needed; write more into "

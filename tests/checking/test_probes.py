@@ -44,6 +44,23 @@ def pairs(posts: int = 3, each: int = 3) -> list[Pair]:
     return [pair(f"{post}{row}", f"post {post}") for post in range(posts) for row in range(each)]
 
 
+def with_facts() -> list[Pair]:
+    """Two wordings of one fact and another fact in each post."""
+    rows = [
+        ("00", "4 legs"),
+        ("01", "4 legs"),
+        ("02", "5 arms"),
+        ("10", "7 legs"),
+        ("11", "8 arms"),
+    ]
+    return [
+        pair(name, f"post {name[0]}", answer=f"It, {name}, has {fact}. Yes.").model_copy(
+            update={"facts": [fact]}
+        )
+        for name, fact in rows
+    ]
+
+
 def probes(given: Sequence[Pair], paraphrased: Sequence[str] = (), **changes: Any) -> list[Probe]:
     texts = {name: f"{name} in other words" for name in paraphrased}
     return build_probes(given, texts, check_params(**changes))
@@ -60,7 +77,8 @@ def test_a_question_gets_a_probe_of_each_kind() -> None:
         *("paraphrase", "reordered", "same_post", "other_post", "refusal", "echo", "identity"),
         *("padding", "half", "negation", "numbers", "instruction"),
     ]
-    assert {probe.kind for probe in found} == {
+    named = probes(with_facts(), ["00"], items=1)
+    assert {probe.kind for probe in named} == {
         kind for group in get_args(Kind) for kind in (get_args(group) or (group,))
     }
     answers = {probe.kind: probe.answer for probe in found}
@@ -97,6 +115,22 @@ def test_foreign_answers_come_from_the_post_they_are_said_to_come_from() -> None
         assert same != each.answer
         assert post_of[same] == each.post
         assert post_of[other] != each.post
+
+
+def test_what_says_the_same_facts_is_another_wording_and_no_wrong_answer() -> None:
+    found = probes(with_facts())
+    assert of_kind(found, "reworded") == {
+        "00": "It, 01, has 4 legs. Yes.",
+        "01": "It, 00, has 4 legs. Yes.",
+    }
+    assert of_kind(found, "same_post")["00"] == "It, 02, has 5 arms. Yes."
+
+
+def test_another_value_is_of_the_same_kind_and_of_another_post() -> None:
+    found = of_kind(probes(with_facts()), "other_value")
+    assert found["00"] == "It, 00, has 7 legs. Yes."
+    assert found["02"] == "It, 02, has 8 arms. Yes."
+    assert found["10"] == "It, 10, has 4 legs. Yes."
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def judgement(name: str, model: str, similarity: float | None, **values: Any) ->
         "truncated": False,
         "reason": None if similarity is not None else "timeout",
         "second": None,
+        "facts": None,
     }
     own = {key: values.pop(key) for key in defaults if key in values}
     said = answer(name, model, values.pop("text", f"{model} says {name}"), **values)

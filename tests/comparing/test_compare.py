@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blogtune.common.errors import UserError
-from blogtune.common.records import Judgement
+from blogtune.common.records import Facts, Judgement
 from blogtune.comparing.compare import Comparison
 from blogtune.statistics.clustered import difference_at_equal_length, paired_difference
 from tests.comparing.build import MODELS, compare, fitness, judged, judgement, params
@@ -363,3 +363,36 @@ def test_a_baseline_without_scores_does_not_stop_the_comparison() -> None:
     found = compared(base=BASE, echo=[None] * 12).metrics["echo"]
     assert found["coverage"] == 0.0
     assert found["difference"].keys() == {"mean_low", "mean_high"}
+
+
+def facts(right: bool) -> Facts:
+    return Facts(
+        right=right,
+        precision=float(right),
+        recall=float(right),
+        f1=float(right),
+        expected=["38 beds"],
+        missing=[] if right else ["38 beds"],
+        contrary=[],
+    )
+
+
+def with_facts(rows: Sequence[Judgement], rights: Sequence[bool]) -> list[Judgement]:
+    """Those beyond the last of `rights` have no value to look for."""
+    found = [facts(right) for right in rights] + [None] * (len(rows) - len(rights))
+    return [row.model_copy(update={"facts": each}) for row, each in zip(rows, found, strict=True)]
+
+
+def test_facts_right_has_its_interval_and_its_difference_to_base() -> None:
+    files = judged(base=[0.5] * 12, finetuned=[0.6] * 12)
+    files["base"] = with_facts(files["base"], [False] * 9 + [True])
+    files["finetuned"] = with_facts(files["finetuned"], [True] * 8 + [False] * 2)
+    found = compare(files, set(), fitness(), params()).metrics
+    assert found["base"]["facts_right"]["mean"] == 0.1
+    assert found["finetuned"]["facts_right"]["mean"] == found["finetuned"]["facts_f1"] == 0.8
+    assert found["finetuned"]["facts_measured"] == 10
+    difference = found["finetuned"]["facts_right_difference"]
+    assert difference["mean"] == 0.7
+    assert difference["low"] < 0.7 < difference["high"]
+    assert "facts_right" not in found["fused"]
+    assert "facts_right_difference" not in found["fused"]

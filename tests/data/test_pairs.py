@@ -198,3 +198,33 @@ def test_a_pair_id_stays_what_it_always_was() -> None:
     # printf 'https://x\x1fWhat?\x1fThat.' | sha256sum | cut -c 1-16
     assert pair_id("https://x", "What?", "That.") == "c427e7a0bafbd6b2"
     assert pair_id(None, "What?", "That.") == "d775cd947aeabe68"
+
+
+def test_an_answer_s_facts_go_with_its_pair() -> None:
+    told = ASSISTANT | {"facts": [" 38 beds ", "1911"]}
+    talk = {"conversation": [USER, told, {"role": "user", "content": "And?"}, ASSISTANT]}
+    assert [pair.facts for pair in pairs_of(encoded(talk))] == [["38 beds", "1911"], []]
+    assert [pair.facts for pair in pairs_of(encoded(PLAIN | {"facts": ["8"]}))] == [["8"]]
+    for none in (None, ""):
+        assert [pair.facts for pair in pairs_of(PLAIN | {"facts": none})] == [[]]
+
+
+def test_facts_do_not_change_a_pair_s_id() -> None:
+    (with_facts,), (without,) = pairs_of(encoded(PLAIN | {"facts": ["8"]})), pairs_of(PLAIN)
+    assert with_facts.id == without.id
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason", "problem"),
+    [
+        pytest.param("8", "wrong_type", "facts is text, not a list", id="no list"),
+        pytest.param([8], "wrong_type", "item 1 of facts is a number, not text", id="no text"),
+        pytest.param(["8", " "], "empty_text", "item 2 of facts is empty", id="empty"),
+    ],
+)
+def test_facts_that_are_no_list_of_texts_make_a_bad_row(
+    facts: object, reason: str, problem: str
+) -> None:
+    with pytest.raises(BadRowError, match=problem) as caught:
+        pairs_of(encoded(PLAIN | {"facts": facts}))
+    assert caught.value.reason == reason

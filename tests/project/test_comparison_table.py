@@ -68,6 +68,21 @@ def test_the_markdown_table_has_both_differences() -> None:
     assert lines[-3].startswith("this adapter: improved")
 
 
+def test_the_facts_have_a_column_where_there_are_some() -> None:
+    found = metrics(base=BASE, finetuned=BETTER)
+    found["base"]["facts_right"] = {"mean": 0.02, "low": 0.0, "high": 0.04}
+    found["finetuned"]["facts_right"] = {"mean": 0.81, "low": 0.76, "high": 0.86}
+    found["finetuned"]["facts_right_difference"] = {"mean": 0.79, "low": 0.74, "high": 0.84}
+    lines = closing_table(found).splitlines()
+    assert lines[0].split()[-2:] == ["facts", "difference"]
+    assert [line.split()[5] for line in lines[2:5]] == ["2%", "81%", "-"]
+    markdown = markdown_table(found).splitlines()
+    assert "| facts right |" in markdown[0]
+    assert markdown[3].endswith(
+        "| 81% | +0.060 [+0.055, +0.065] | +0.060 [+0.055, +0.065] | +0.790 [+0.740, +0.840] |"
+    )
+
+
 def test_two_comparisons_stand_side_by_side() -> None:
     better, same = metrics(base=BASE, finetuned=BETTER), metrics(base=BASE, finetuned=BASE)
     lines = side_by_side({"one": better, "other": same}).splitlines()

@@ -7,8 +7,8 @@ import click
 from blogtune.common.command import Run, stage
 from blogtune.common.output import echo
 from blogtune.common.records import Answer, Pair, read_records, write_records
-from blogtune.facts.judged import with_facts
-from blogtune.facts.values import Vocabulary
+from blogtune.judging.facts.judged import with_facts
+from blogtune.judging.facts.values import Vocabulary
 from blogtune.judging.judge import check_coverage, judge_answers, open_judge
 from blogtune.judging.params import JudgeParams
 from blogtune.runtime.device import fast_math

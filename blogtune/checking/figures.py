@@ -38,9 +38,11 @@ class FactsFigures(Record):
     """What facts right, which asks no judge, sees of the same answers.
 
     `right` is the share of each kind that it calls right, `drop` identity minus the kind, `auc` how
-    often a right answer has the higher F1 than one with another value, a tie counting half.
+    often a right answer has the higher F1 than one with another value, a tie counting half. Where
+    it is not `fit` for these data, the comparison has no figures of it.
     """
 
+    fit: bool
     auc: float | None = None
     right: dict[Kind, Mean]
     drop: dict[Spoiled, Mean]

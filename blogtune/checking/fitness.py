@@ -22,9 +22,9 @@ from blogtune.checking.probes import Paraphrase, Probe, build_probes, match
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress
 from blogtune.common.records import Facts, Pair
-from blogtune.facts.find import find_facts
-from blogtune.facts.values import Vocabulary
 from blogtune.judging.embedding import EmbeddingJudge
+from blogtune.judging.facts.find import find_facts
+from blogtune.judging.facts.values import Vocabulary
 from blogtune.judging.params import CheckParams
 from blogtune.judging.protocol import Judge, Verdict
 from blogtune.statistics.clustered import paired_difference
@@ -37,6 +37,8 @@ SAME_SCORE = 0.05
 
 K = TypeVar("K")
 V = TypeVar("V")
+# Of right answers in other words: below it, values found by rule are not what makes them right.
+FACTS_CALLED_RIGHT = 0.8
 
 
 def measure_fitness(
@@ -81,7 +83,7 @@ def measure_fitness(
         gain=_present({"instruction": scores.difference("instruction", "other_post")}),
         unknown_tokens=_rounded(reading.unknown) if reading else None,
         spelled_tokens=_rounded(reading.spelled) if reading else None,
-        facts=_facts(probes, right, Vocabulary(pairs)),
+        facts=_facts(probes, right, Vocabulary(pairs), params),
     )
     return judged_fit(figures, params)
 
@@ -140,15 +142,20 @@ def _right(scores: _Scores, paraphrased: bool, params: CheckParams) -> Right:
     return "reordered"
 
 
-def _facts(probes: Sequence[Probe], right: Right, vocabulary: Vocabulary) -> FactsFigures | None:
+def _facts(
+    probes: Sequence[Probe], right: Right, vocabulary: Vocabulary, params: CheckParams
+) -> FactsFigures | None:
     """What facts right makes of the probes; None where no reference has a value to look for."""
     found = [_found(probe, vocabulary) for probe in probes]
     shares = _Scores(probes, [None if each is None else float(each.right) for each in found])
     if not shares.scored:
         return None
     f1 = _Scores(probes, [None if each is None else each.f1 for each in found])
+    auc, called_right = f1.auc(right, "other_value"), list(shares.of.get(right, {}).values())
+    seen = auc is not None and auc >= params.min_auc
     return FactsFigures(
-        auc=f1.auc(right, "other_value"),
+        fit=seen and float(np.mean(called_right)) >= FACTS_CALLED_RIGHT,
+        auc=auc,
         right={kind: shares.mean(values) for kind, values in shares.of.items()},
         drop=_present({kind: shares.difference("identity", kind) for kind in SPOILED}),
     )

@@ -24,7 +24,7 @@ from blogtune.checking.figures import Kind
 from blogtune.common.languages import is_english
 from blogtune.common.records import Pair, Record
 from blogtune.common.texts import folded
-from blogtune.facts.find import kind_of, turned
+from blogtune.judging.facts.find import kind_of, turned
 from blogtune.judging.params import CheckParams
 from blogtune.judging.protocol import Item
 

@@ -62,6 +62,9 @@ def compare(
     tables = frames(judgements)
     base = tables["base"]
     _check_tested(str(base["method"].iloc[0]), fitness)
+    if not fitness.facts or not fitness.facts.fit:
+        for table in tables.values():
+            table["facts_right"] = np.nan
     known = base.index.isin(list(near_duplicates))
     metrics: Metrics = {
         "questions": len(base),

@@ -229,6 +229,8 @@ def test_facts_right_is_tested_by_the_same_answers() -> None:
     assert facts.drop["other_value"].mean == 1.0
     # These paraphrases say no value at all, so nothing tells them from a wrong one.
     assert facts.auc == 0.5
+    # With no value of another post to tell it from, it is not shown to see any.
+    assert not facts.fit
 
 
 def test_without_any_right_answer_that_has_a_score_the_judge_cannot_pass() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from blogtune.checking.figures import FactsFigures
 from blogtune.common.errors import UserError
 from blogtune.common.records import Facts, Judgement
 from blogtune.comparing.compare import Comparison
@@ -387,7 +388,13 @@ def test_facts_right_has_its_interval_and_its_difference_to_base() -> None:
     files = judged(base=[0.5] * 12, finetuned=[0.6] * 12)
     files["base"] = with_facts(files["base"], [False] * 9 + [True])
     files["finetuned"] = with_facts(files["finetuned"], [True] * 8 + [False] * 2)
-    found = compare(files, set(), fitness(), params()).metrics
+    seen = FactsFigures(fit=True, auc=0.98, right={}, drop={})
+    unseen = seen.model_copy(update={"fit": False})
+    found = compare(files, set(), fitness(facts=seen), params()).metrics
+    for facts in (None, unseen):
+        untold = compare(files, set(), fitness(facts=facts), params()).metrics
+        assert "facts_right" not in untold["base"]
+        assert "facts_right_difference" not in untold["finetuned"]
     assert found["base"]["facts_right"]["mean"] == 0.1
     assert found["finetuned"]["facts_right"]["mean"] == found["finetuned"]["facts_f1"] == 0.8
     assert found["finetuned"]["facts_measured"] == 10

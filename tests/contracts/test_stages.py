@@ -53,7 +53,6 @@ RERUNS = {
     "cpu": {"train", "fuse", *ANSWER, "judge", "check_judge"},
     "data": {"prepare"},
     "exporting": set(),
-    "facts": {"judge", "check_judge"},
     "fetching": {"fetch"},
     "fusing": {"fuse"},
     "judging": {"judge", "check_judge"},

@@ -9,8 +9,8 @@ with values for words: the found ones among the said, and among the expected.
 from collections.abc import Iterator, Sequence
 
 from blogtune.common.records import Facts
-from blogtune.facts.tokens import Token, tokens
-from blogtune.facts.values import Value, Vocabulary, is_name, named_values, values_by_rule
+from blogtune.judging.facts.tokens import Token, tokens
+from blogtune.judging.facts.values import Value, Vocabulary, is_name, named_values, values_by_rule
 
 NEGATIONS = {
     *("not", "no", "never", "none", "nobody", "nothing", "neither", "nor", "without", "cannot"),

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from blogtune.common.texts import sentence_ends
-from blogtune.facts.dates import read_date, read_time, spoken_time
-from blogtune.facts.numbers import DIGITS, from_digits, from_words, ordinal
+from blogtune.judging.facts.dates import read_date, read_time, spoken_time
+from blogtune.judging.facts.numbers import DIGITS, from_digits, from_words, ordinal
 
 Kind = Literal["word", "number", "date", "time"]
 

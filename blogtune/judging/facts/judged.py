@@ -1,8 +1,8 @@
 """Puts what is found of the facts beside a judge's verdict."""
 
 from blogtune.common.records import Judgement
-from blogtune.facts.find import find_facts
-from blogtune.facts.values import Vocabulary
+from blogtune.judging.facts.find import find_facts
+from blogtune.judging.facts.values import Vocabulary
 
 
 def with_facts(judgement: Judgement, vocabulary: Vocabulary) -> Judgement:

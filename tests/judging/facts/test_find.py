@@ -9,10 +9,10 @@ from blogtune.checking.alterations import negated, padded, renumbered
 from blogtune.common.records import Facts, Pair
 from blogtune.data.pairs import pairs_of
 from blogtune.data.sources import read_rows
-from blogtune.facts.find import find_facts, kind_of, turned
-from blogtune.facts.values import Vocabulary
+from blogtune.judging.facts.find import find_facts, kind_of, turned
+from blogtune.judging.facts.values import Vocabulary
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 VALLEY = [pair for row in read_rows(ROOT / "data/valley/raw") for pair in pairs_of(row.content)]
 WORDS = Vocabulary(VALLEY)
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blogtune.facts.numbers import SMALL, TENS, from_digits, from_words
+from blogtune.judging.facts.numbers import SMALL, TENS, from_digits, from_words
 
 
 def spelled(number: int) -> str:

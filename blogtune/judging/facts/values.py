@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from blogtune.common.records import Pair
-from blogtune.facts.tokens import UNITS, Token, tokens
+from blogtune.judging.facts.tokens import UNITS, Token, tokens
 
 # A word is rare that stands in the answers of at most this share of the posts.
 RARE = 0.01

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blogtune.facts.dates import MONTHS
-from blogtune.facts.tokens import tokens
+from blogtune.judging.facts.dates import MONTHS
+from blogtune.judging.facts.tokens import tokens
 
 
 def keys(text: str) -> list[str]:

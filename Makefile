@@ -4,6 +4,10 @@
 # environment, never through a shell's line.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 BASE ?= base
+# As it was given: make would run a $(shell ...) in it.
+override BASE := $(value BASE)
+override FORMAT := $(value FORMAT)
+override PROFILE := $(value PROFILE)
 export BASE FORMAT PROFILE
 # Two at a time, those that share a file or the finished pipeline in one of them.
 TESTS := .venv/bin/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
@@ -16,7 +20,7 @@ LOCKS := requirements/run.txt requirements/models.txt
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' Makefile
 
-setup: .venv/.ready ## create the environment (every other target does when it must)
+setup: .venv/.ready ## create the environment (the other targets do it when needed)
 
 .venv/.ready: $(LOCKS) blogtune/common/blas.py
 	@commands/setup.sh
@@ -44,10 +48,10 @@ verdict: .venv/.ready ## the table and the verdict as Markdown
 judge: .venv/.ready ## the judge's test: which answers it can tell apart
 	@.venv/bin/python -m commands.show_judge
 
-by-post: .venv/.ready ## the same with whole posts held out, as an experiment, for README's table
+by-post: .venv/.ready ## the same with whole posts held out, as an experiment
 	@commands/by_post.sh
 
-readme: .venv/.ready ## write the committed results into README.md
+readme: .venv/.ready ## write the last run's figures into README.md and docs/explanation/
 	@.venv/bin/python -m commands.readme
 
 reference: .venv/.ready ## write docs/reference/ and the schema of params.yaml from the code

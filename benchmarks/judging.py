@@ -53,7 +53,7 @@ def _in_process(items: Sequence[Item], folder: Path) -> None:
     judge = MlxJudge(_params("mlx", PACKAGED, None), folder)
     _report(f"{judge.method}, batches of {judge.batch_items}", judge, items)
     # The judge's own network projects one row only.
-    model = load_model(folder, device().exact_dtype)
+    model = load_model(folder, device().dtype)
     with _timed("one generation an item", len(items)):
         for item in items:
             prompt = judge.chat.opening(messages(item, "likert"))

@@ -1,6 +1,6 @@
 #!/bin/sh
 # `make by-post`: run this commit's pipeline with whole posts held out, in a copy of this tree, and keep its
-# comparison for README. An experiment of that name is replaced.
+# comparison for the documentation. An experiment of that name is replaced.
 set -eu
 cd "$(dirname "$0")/.."
 experiment=refs/exps/$(git rev-parse HEAD | sed 's|^..|&/|')/by-post

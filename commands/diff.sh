@@ -22,7 +22,7 @@ fail() {
 # this commit, in a copy of this tree. Only `compare` runs there, so nothing is ever trained.
 describe_base() {
     test "$(git rev-parse --is-shallow-repository)" = false || git fetch -q --unshallow ||
-        fail "this clone is shallow, where dvc makes no experiment; run \`git fetch --unshallow\`"
+        fail "this clone is shallow, and dvc cannot make an experiment in it; run \`git fetch --unshallow\`"
     experiment=refs/exps/$(git rev-parse HEAD | sed 's|^..|&/|')/base
     # Not `exp run -f`, which would train again.
     git update-ref -d "$experiment"

@@ -3,6 +3,7 @@
 import click
 
 from blogtune.common.command import readable_errors
+from blogtune.common.output import echo
 from blogtune.project.doctor import examine
 from blogtune.project.settings import read_settings
 
@@ -13,12 +14,10 @@ def main() -> None:
     lacking = 0
     with readable_errors():
         for finding in examine(read_settings()):
-            mark = (
-                click.style("lack", fg="red") if finding.remedy else click.style(" ok ", fg="green")
-            )
-            click.echo(f"[{mark}] {finding.name}: {finding.value}")
+            mark, color = ("lack", "red") if finding.remedy else (" ok ", None)
+            echo(f"[{mark}] {finding.name}: {finding.value}", color=color)
             if finding.remedy:
-                click.echo(f"       {finding.remedy}")
+                echo(f"       {finding.remedy}")
                 lacking += 1
     raise SystemExit(min(lacking, 1))
 

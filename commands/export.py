@@ -7,6 +7,7 @@ import click
 from blogtune.answering.params import AnswerParams
 from blogtune.common.command import Run, stage
 from blogtune.common.files import write_json
+from blogtune.common.output import echo
 from blogtune.common.records import Answer, Pair, read_records
 from blogtune.exporting.export import FUSED_ANSWERS, closing, export
 from blogtune.exporting.params import ExportParams
@@ -28,7 +29,7 @@ def main(run: Run) -> None:
     with fast_math():
         metrics = export(pairs, fused, params, answering, judging, dtype)
     write_json(Path("metrics/export.json"), metrics)
-    click.echo(closing(metrics, params))
+    echo(closing(metrics, params))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from blogtune.common.command import readable_errors
+from blogtune.common.output import echo
 from blogtune.judging.cache import digest, open_cache
 from blogtune.judging.judge import identity
 from blogtune.project.settings import read_settings
@@ -22,11 +23,11 @@ def main(prune: bool) -> None:
             judges = read_settings().judges().items()
             made = {digest(identity(judge, FOLDERS[name]) or {}) for name, judge in judges}
             dropped = cache.prune(lambda entry: entry.judge in made)
-            click.echo(f"dropped {dropped} verdicts of other judges")
+            echo(f"dropped {dropped} verdicts of other judges")
         groups = cache.groups()
         for group, count in sorted(groups.items()):
-            click.echo(f"{count:8} {group.model}, {group.method}")
-        click.echo(f"{groups.total():8} verdicts, {cache.bytes()} bytes in {cache.file}")
+            echo(f"{count:8} {group.model}, {group.method}")
+        echo(f"{groups.total():8} verdicts, {cache.bytes()} bytes in {cache.file}")
 
 
 if __name__ == "__main__":

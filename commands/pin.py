@@ -3,6 +3,7 @@
 import click
 
 from blogtune.common.command import readable_errors
+from blogtune.common.output import echo
 from blogtune.common.sources import DatasetParams, ModelParams
 from blogtune.fetching.hub import look_up
 from blogtune.judging.params import OneJudge
@@ -18,12 +19,12 @@ def main() -> None:
         judges = {f"{name}.model": judge for name, judge in settings.judges().items()}
         for name, source in settings.sources().items():
             if source.scheme not in PINNED:
-                click.echo(f"{name}: {source.source} needs no pin")
+                echo(f"{name}: {source.source} needs no pin")
                 continue
             revision = _look_up(source, judges.get(name))
             set_value(f"{name}.revision", revision)
             moved = "unchanged" if revision == source.revision else f"was {source.revision}"
-            click.echo(f"{name}.revision: {revision} ({moved})")
+            echo(f"{name}.revision: {revision} ({moved})")
 
 
 def _look_up(source: ModelParams | DatasetParams, judge: OneJudge | None) -> str:

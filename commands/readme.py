@@ -1,4 +1,4 @@
-"""`make readme`: write the committed results into README.md."""
+"""`make readme`: write what the last run gave into README.md and the documentation."""
 
 from pathlib import Path
 
@@ -6,18 +6,19 @@ import click
 
 from blogtune.common.command import readable_errors
 from blogtune.common.files import atomic_text
-from blogtune.project.readme import with_results
-
-README = Path("README.md")
+from blogtune.common.output import echo
+from blogtune.project.readme import renewed
 
 
 @click.command()
 def main() -> None:
-    """Replace README's result table by one made from metrics/."""
+    """Renew the tables made from metrics/, and README's example if data/examples.jsonl is there."""
     with readable_errors():
-        text = with_results(README.read_text(encoding="utf-8"), Path())
-        with atomic_text(README) as file:
-            file.write(text)
+        for page, text in renewed(Path()).items():
+            if page.read_text(encoding="utf-8") != text:
+                with atomic_text(page) as file:
+                    file.write(text)
+                echo(f"renewed: {page}")
 
 
 if __name__ == "__main__":

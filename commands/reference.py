@@ -6,6 +6,7 @@ import click
 
 from blogtune.common.command import readable_errors
 from blogtune.common.files import atomic_text
+from blogtune.common.output import echo
 from blogtune.project.reference import pages
 
 
@@ -16,7 +17,7 @@ def main() -> None:
         for path, text in pages(Path()).items():
             with atomic_text(path) as file:
                 file.write(text)
-            click.echo(f"written: {path}")
+            echo(f"written: {path}")
 
 
 if __name__ == "__main__":

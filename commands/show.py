@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from blogtune.common.command import readable_errors
+from blogtune.common.output import echo
 from blogtune.common.records import read_records
 from blogtune.comparing.examples import Change
 from blogtune.project.comparison_table import show_examples
@@ -17,7 +18,7 @@ def main() -> None:
     with readable_errors():
         examples = show_examples(read_records(Path("data/examples.jsonl"), Change))
         warn_if_stale()
-        click.echo(examples)
+        echo(examples)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import click
 
 from blogtune.common.command import readable_errors
+from blogtune.common.output import echo
 from blogtune.comparing.results import read_fitness
 from blogtune.project.judge_table import plain_judge_table
 from blogtune.project.lock import warn_if_stale
@@ -14,7 +15,7 @@ def main() -> None:
     with readable_errors():
         table = plain_judge_table(read_fitness())
         warn_if_stale()
-        click.echo(table)
+        echo(table)
 
 
 if __name__ == "__main__":

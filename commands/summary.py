@@ -3,6 +3,7 @@
 import click
 
 from blogtune.common.command import readable_errors
+from blogtune.common.output import echo
 from blogtune.comparing.results import read_comparison
 from blogtune.project.comparison_table import closing_table, markdown_table
 from blogtune.project.lock import warn_if_stale
@@ -23,10 +24,10 @@ def main(*, markdown: bool) -> None:
         if markdown:
             # Alone, not at the end of the run that made them.
             warn_if_stale()
-            click.echo(markdown_table(comparison))
+            echo(markdown_table(comparison))
         else:
-            click.echo(closing_table(comparison))
-            click.echo(NEXT)
+            echo(closing_table(comparison))
+            echo(NEXT)
 
 
 if __name__ == "__main__":

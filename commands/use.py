@@ -3,6 +3,7 @@
 import click
 
 from blogtune.common.command import readable_errors
+from blogtune.common.output import echo
 from blogtune.project.settings import obstacles, profile_file, read_settings, use_profile
 
 
@@ -13,11 +14,11 @@ def main(profile: str) -> None:
     with readable_errors():
         changes = use_profile(profile_file(profile))
         for change in changes:
-            click.echo(f"  {change}")
+            echo(f"  {change}")
         count = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
-        click.echo(f"params.yaml holds the profile {profile}: {count}; other keys are as they were")
+        echo(f"params.yaml holds the profile {profile}: {count}; other keys are as they were")
         for obstacle in obstacles(read_settings()):
-            click.secho(f"  before it runs: {obstacle}", fg="yellow")
+            echo(f"  before it runs: {obstacle}", color="yellow")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import click
 from blogtune.answering.params import AnswerParams
 from blogtune.answering.systems import SYSTEMS
 from blogtune.common.command import Run, stage
+from blogtune.common.output import echo
 from blogtune.common.records import Answer, Pair, read_records, write_records
 from blogtune.runtime.device import compute_dtype, fast_math
 from blogtune.runtime.params import RuntimeParams
@@ -40,7 +41,7 @@ def main(run: Run, name: str) -> None:
             cut = sum(answer.stop == "length" for answer in answers)
             empty = sum(not answer.answer for answer in answers)
             counts = f"{len(answers)} answers, {cut} cut at the token limit, {empty} empty"
-            click.echo(f"{name}: {counts}")
+            echo(f"{name}: {counts}")
 
 
 def _drafted(file: Path | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ import click
 from blogtune.baselines.baselines import baselines
 from blogtune.baselines.params import BaselineParams
 from blogtune.common.command import Run, stage
+from blogtune.common.output import echo
 from blogtune.common.records import Answer, Pair, read_records, write_records
 
 ANSWERS = Path("data/answers")
@@ -22,7 +23,7 @@ def main(run: Run) -> None:
     finetuned = list(read_records(ANSWERS / "finetuned.jsonl", Answer))
     answers = baselines(train, base, finetuned, params.seed)
     count = write_records(ANSWERS / "baselines.jsonl", answers)
-    click.echo(f"baselines: {count} answers")
+    echo(f"baselines: {count} answers")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from blogtune.checking.fitness import measure_fitness
 from blogtune.checking.probes import Paraphrase
 from blogtune.common.command import Run, stage
 from blogtune.common.files import write_json
+from blogtune.common.output import echo
 from blogtune.common.records import Pair, read_records
 from blogtune.judging.cache import uncached
 from blogtune.judging.judge import open_judge
@@ -30,7 +31,7 @@ def main(run: Run) -> None:
     with fast_math():
         fitness = measure_fitness(judge, uncached(judge), pairs, paraphrases, params.check)
     write_json(Path("metrics/judge.json"), fitness.metrics())
-    click.echo(f"{fitness.method}: {fitness.said()}")
+    echo(f"{fitness.method}: {fitness.said()}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import click
 
 from blogtune.common.command import Run, stage
 from blogtune.common.files import atomic_text, write_json
+from blogtune.common.output import echo
 from blogtune.common.records import Judgement, NearDuplicate, read_records, write_records
 from blogtune.comparing.compare import compare
 from blogtune.comparing.params import CompareParams
@@ -27,7 +28,7 @@ def main(run: Run) -> None:
     write_records(Path("data/examples.jsonl"), comparison.examples)
     write_json(Path("metrics/similarity.json"), comparison.similarity)
     write_json(Path("metrics/comparison.json"), comparison.metrics)
-    click.echo(comparison.metrics["finetuned"]["verdict"])
+    echo(comparison.metrics["finetuned"]["verdict"])
 
 
 if __name__ == "__main__":

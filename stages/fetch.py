@@ -5,13 +5,14 @@ from pathlib import Path
 import click
 
 from blogtune.common.command import Run, stage
+from blogtune.common.output import echo
 from blogtune.common.sources import (
     DatasetParams,
     JudgeModelParams,
     ModelParams,
     SecondModelParams,
 )
-from blogtune.fetching.fetch import fetch, fetch_data, kept
+from blogtune.fetching.fetch import check_sources, fetch, fetch_data, kept
 
 
 @click.command()
@@ -23,6 +24,7 @@ def main(run: Run) -> None:
         "judge": run.read("judge.model", JudgeModelParams),
         "second": run.read("judge.second", SecondModelParams).model,
     }
+    check_sources(models)
     for name, source in models.items():
         folder = Path("models") / name
         _tell(name, kept(source, folder) or fetch(source, folder))
@@ -32,7 +34,7 @@ def main(run: Run) -> None:
 
 def _tell(name: str, receipt: dict[str, object]) -> None:
     if receipt["source"] is not None:
-        click.echo(f"{name}: {receipt['origin']}, license {receipt['license'] or 'not stated'}")
+        echo(f"{name}: {receipt['origin']}, license {receipt['license'] or 'not stated'}")
 
 
 if __name__ == "__main__":

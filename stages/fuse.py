@@ -6,6 +6,7 @@ import click
 
 from blogtune.common.command import Run, stage
 from blogtune.common.files import write_json
+from blogtune.common.output import echo
 from blogtune.common.records import Pair, read_records
 from blogtune.fusing.fuse import fuse
 from blogtune.fusing.params import FuseParams
@@ -28,7 +29,7 @@ def main(run: Run) -> None:
     parity.check(params, stored.dtype)
     write_json(Path("metrics/fusion.json"), {**parity.metrics(), "stored": str(stored)})
     only = "; only MLX reads this: fuse.dequantize: true is for others" if parity.quantized else ""
-    click.echo(
+    echo(
         f"fused: top-1 agreement {parity.top1_agreement:.2%} at {parity.positions} tokens, "
         f"mean KL {parity.mean_kl:.1e}; stored as {stored}{only}"
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from blogtune.common.command import Run, stage
+from blogtune.common.output import echo
 from blogtune.common.records import Answer, read_records, write_records
 from blogtune.judging.judge import check_coverage, judge_answers, open_judge
 from blogtune.judging.params import JudgeParams
@@ -27,7 +28,7 @@ def main(run: Run) -> None:
         write_records(JUDGEMENTS / file.name, judgements)
         scored = sum(judgement.similarity is not None for judgement in judgements)
         cut = sum(judgement.truncated for judgement in judgements)
-        click.echo(f"{file.stem}: {scored} of {len(answers)} judged, {cut} not read to their end")
+        echo(f"{file.stem}: {scored} of {len(answers)} judged, {cut} not read to their end")
         # The file above is for those who look; a stage that fails here is not done for DVC.
         check_coverage(file.stem, judgements, params.min_coverage)
 

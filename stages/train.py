@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from blogtune.common.command import Run, stage
+from blogtune.common.output import echo
 from blogtune.common.records import Pair, read_records
 from blogtune.runtime.device import compute_dtype, device
 from blogtune.runtime.params import RuntimeParams
@@ -31,7 +32,7 @@ def main(run: Run) -> None:
         from blogtune.training.results import write_results
 
         where = f"{device().name}, processes: {group.size()}"
-        click.echo(f"training on {where}: {len(pairs)} pairs, {params.iterations} iterations")
+        echo(f"training on {where}: {len(pairs)} pairs, {params.iterations} iterations")
         model = load_model(BASE, compute_dtype(runtime))
         result = train(model, pairs, validation, params, checkpoints_folder(), group)
         if group.rank() == 0:
@@ -40,7 +41,7 @@ def main(run: Run) -> None:
             run.check_unmoved()
             if result.checkpoints:
                 result.checkpoints.remove()
-            click.echo(result.summary())
+            echo(result.summary())
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ import mlx.nn as nn
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
 
+from blogtune.answering.caches import READ_TOKENS
 from blogtune.answering.writing import Writing
 from blogtune.models.prefix import common_prefix, read
 from blogtune.models.reading import fitting
 
 # To begin with some answers costs a pass over all weights, however few they are: they wait until
-# this part of a batch is free,
+# this part of a batch is free.
 REFILLED = 4
-# and begin together, so many tokens of their questions at once.
-READ_TOKENS = 2048
 
 
 def decode(

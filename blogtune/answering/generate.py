@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import mlx.core as mx
 import numpy as np
 
+from blogtune.answering.batch import questions_at_once
 from blogtune.answering.decode import decode
 from blogtune.answering.params import AnswerParams
 from blogtune.answering.verify_draft import verify_drafts
@@ -39,6 +40,7 @@ def answer_questions(
     prompts = [chat.prompt(pair.question) for pair in pairs]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     processes = group.size()
+    size = questions_at_once(model.network, params, max(map(len, prompts)), processes)
     mine = order[group.rank() :: processes]
     shape = (-(-len(pairs) // processes), 2 + params.max_tokens)
     rows = np.full(shape, NO_ROW, np.int32)
@@ -56,7 +58,7 @@ def answer_questions(
         answers = [Writing(prompts[index], params.max_tokens) for index in mine]
         if any(drafted):
             verify_drafts(model.network, answers, drafted, chat.stops, written)
-        decode(model.network, answers, chat.stops, params.batch_questions, written)
+        decode(model.network, answers, chat.stops, size, written)
     for row, index, answer in zip(rows, mine, answers, strict=False):
         row[: 2 + len(answer.tokens)] = [index, answer.stopped, *answer.tokens]
     everyones = np.asarray(mx.distributed.all_gather(mx.array(rows), group=group, stream=mx.cpu))

@@ -11,7 +11,6 @@ it is the same whoever judges. By the words of its question alone it was much we
 
 import hashlib
 import math
-import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,9 +20,7 @@ from numpy.typing import NDArray
 
 from blogtune.common.errors import UserError
 from blogtune.common.records import Answer, Pair
-from blogtune.common.texts import sentence_ends
-
-WORD = re.compile(r"\w+")
+from blogtune.common.texts import sentence_ends, words
 
 
 def baselines(
@@ -55,15 +52,14 @@ def cut(text: str, limit: float) -> str:
 
 
 class Nearest:
-    """Finds the text nearest to a question by TF-IDF cosine over casefolded words.
+    """Finds the text nearest to a question by TF-IDF cosine over its words.
 
     A word counts (times in the text) x (ln((1 + texts) / (1 + texts with it)) + 1); Salton and
-    Buckley 1988, "Term-weighting approaches in automatic text retrieval". Writing without spaces
-    between words is compared by whole phrases.
+    Buckley 1988, "Term-weighting approaches in automatic text retrieval".
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        counts = [_words(text) for text in texts]
+        counts = [Counter(words(text)) for text in texts]
         documents = Counter(word for count in counts for word in count)
         self._size = len(texts)
         self._rarity = {
@@ -76,7 +72,7 @@ class Nearest:
         """Return the index of the nearest text: the first where several are as near, or none is."""
         # The question's own length divides all cosines alike, so it is left out.
         cosine = np.zeros(self._size)
-        for word, times in _words(question).items():
+        for word, times in Counter(words(question)).items():
             if word in self._postings:
                 rows, weights = self._postings[word]
                 cosine[rows] += times * self._rarity[word] * weights
@@ -97,10 +93,6 @@ class Nearest:
             word: (np.array([row for row, _ in pairs]), np.array([weight for _, weight in pairs]))
             for word, pairs in entries.items()
         }
-
-
-def _words(text: str) -> Counter[str]:
-    return Counter(WORD.findall(text.casefold()))
 
 
 def _random(question: str, train: Sequence[Pair], seed: int) -> Pair:

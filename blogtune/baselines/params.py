@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from blogtune.common.params import Section
+from blogtune.common.params import Section, Whole
 
 
 class BaselineParams(Section):
-    seed: int = Field(ge=0)
+    seed: Whole = Field(ge=0)

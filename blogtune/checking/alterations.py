@@ -5,8 +5,10 @@ Each takes a text and returns another, or None where it cannot be altered so. `r
 """
 
 import re
+import unicodedata
 
-from blogtune.common.texts import sentences
+from blogtune.common.languages import is_english
+from blogtune.common.texts import UNSPACED, is_unspaced, sentences
 
 BEFORE = "That is a good question, and one that many people have when they begin with the subject."
 BEHIND = (
@@ -24,7 +26,15 @@ _VERB = re.compile(
 _POSITIVE = {"cannot": "can", "can't": "can", "won't": "will", "never": "always"}
 _YES_OR_NO = re.compile(r"(Yes|No)\b(?=[,.;:])")
 # A number by itself: not the "2" of "SmolLM2", "q4_K_M" or "gpt-2", nor a part of "0.12.11".
-_NUMBER = re.compile(r"(?<![\w.-])\d[\d,]*(?:\.\d+)?(?!\w|\.\d)")
+# A letter of a script without spaces may stand beside it. 1,234.5 as well as 1.234,5; any script's
+# digits, with Arabic's own separators.
+_LETTER = rf"[^\W{UNSPACED}]"
+_NUMBER = re.compile(
+    rf"""(?<![.-]) (?<!{_LETTER})
+    (?: \d{{1,3}} (?: \.\d{{3}} )+ (?: ,\d+ )? | \d[\d,\u066c\uff0c]* (?: [.\u066b\uff0e]\d+ )? )
+    (?! {_LETTER} | \.\d )""",
+    re.VERBOSE,
+)
 
 
 def reordered(text: str) -> str | None:
@@ -39,16 +49,20 @@ def padded(text: str) -> str:
 
 
 def halved(text: str) -> str | None:
-    """Keep the first half of the words."""
+    """Keep the first half of the words, or of the letters where no spaces part the words."""
+    if is_unspaced(text):
+        return text[: len(text) // 2].strip() or None
     words = text.split()
     return " ".join(words[: len(words) // 2]) or None
 
 
 def negated(text: str) -> str | None:
-    """Turn what each sentence says into its opposite, in English; None where nothing is English.
+    """Turn what each sentence says into its opposite, in English; None of other languages.
 
     The first auxiliary verb gets a "not" or loses it; a sentence without one is called wrong.
     """
+    if not is_english(text):
+        return None
     whole = sentences(text)
     turned = [_opposite(sentence) for sentence in whole]
     if not any(turned):
@@ -79,6 +93,8 @@ def _turned(verb: re.Match[str]) -> str:
 
 def _other_number(number: str) -> str:
     """Another first digit that is not 0: 8 becomes 3, 0.05 becomes 0.09, 0 becomes 4."""
-    place = next((at for at, digit in enumerate(number) if digit in "123456789"), 0)
-    digit = (int(number[place]) + 3) % 9 + 1
-    return f"{number[:place]}{digit}{number[place + 1 :]}"
+    digits = [unicodedata.digit(character, 0) for character in number]
+    place = next((at for at, digit in enumerate(digits) if digit), 0)
+    # Ten digits stand in a row, whatever the script.
+    other = chr(ord(number[place]) - digits[place] + (digits[place] + 3) % 9 + 1)
+    return f"{number[:place]}{other}{number[place + 1 :]}"

@@ -37,7 +37,9 @@ class Figures(Record):
 
     `right` is the kind of right answer that the areas under the curve rest on, `drop` is identity
     minus the kind, `gain` the instruction minus the same answer without it, paired by question.
-    `unscored_reason` is the most frequent one.
+    `unscored_reason` is the most frequent one. `unknown_tokens` and `spelled_tokens` are shares of
+    the references' tokens that an embedding judge has no word piece for, and that are single
+    letters of a word.
     """
 
     method: str
@@ -55,6 +57,8 @@ class Figures(Record):
     similarity: dict[Kind, Mean]
     drop: dict[Spoiled, Mean]
     gain: dict[Literal["instruction"], Mean]
+    unknown_tokens: float | None = None
+    spelled_tokens: float | None = None
 
 
 class Fitness(Figures):
@@ -86,7 +90,7 @@ class Fitness(Figures):
 
     def _test(self) -> str:
         if self.right == "reordered":
-            return "an easy test, there were no paraphrases"
+            return "an easy test without paraphrases"
         if self.paraphrases < ENOUGH_PARAPHRASES:
-            return f"its test with {self.paraphrases} paraphrases only"
+            return f"its test with only {self.paraphrases} paraphrases"
         return "its test"

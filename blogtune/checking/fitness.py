@@ -12,6 +12,7 @@ from blogtune.checking.probes import Paraphrase, Probe, build_probes, match
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress
 from blogtune.common.records import Pair
+from blogtune.judging.embedding import EmbeddingJudge
 from blogtune.judging.params import CheckParams
 from blogtune.judging.protocol import Judge, Verdict
 from blogtune.statistics.clustered import paired_difference
@@ -44,6 +45,11 @@ def measure_fitness(
     verdicts = list(progress(asked, desc="judge's test", unit="probes", total=len(probes)))
     _check_server(verdicts, params)
     scores = _Scores(probes, verdicts)
+    reading = (
+        judge.reading([pair.answer for pair in pairs])
+        if isinstance(judge, EmbeddingJudge)
+        else None
+    )
     right = "paraphrase" if matched else "reordered"
     figures = Figures(
         method=judge.method,
@@ -61,6 +67,8 @@ def measure_fitness(
         similarity={kind: scores.mean(found) for kind, found in scores.of.items()},
         drop=_present({kind: scores.difference("identity", kind) for kind in SPOILED}),
         gain=_present({"instruction": scores.difference("instruction", "other_post")}),
+        unknown_tokens=_rounded(reading.unknown) if reading else None,
+        spelled_tokens=_rounded(reading.spelled) if reading else None,
     )
     return judged_fit(figures, params)
 
@@ -134,7 +142,7 @@ def _check_server(verdicts: Sequence[Verdict], params: CheckParams) -> None:
         raise UserError(
             f"{counts.total()} of {len(verdicts)} probes have no score ({told})",
             where="judge's test",
-            remedy="see to the judge's server and run it again: only what is missing is asked",
+            remedy="check the judge's server and run it again; only what is missing is asked",
         )
 
 

@@ -18,6 +18,7 @@ from pydantic import StringConstraints
 
 from blogtune.checking.alterations import halved, negated, padded, renumbered, reordered
 from blogtune.checking.figures import Kind
+from blogtune.common.languages import is_english
 from blogtune.common.records import Pair, Record
 from blogtune.common.texts import folded
 from blogtune.judging.params import CheckParams
@@ -103,21 +104,23 @@ def post_of(pair: Pair) -> str:
 def _answers(
     pair: Pair, paraphrase: str | None, foreign: "_Foreign", params: CheckParams
 ) -> Iterator[tuple[Kind, str | None]]:
-    reference, elsewhere = pair.answer, foreign.of_another_post(pair)
+    reference, other = pair.answer, foreign.of_another_post(pair)
     chosen = _draw(params, "words", pair.id)
+    english = is_english(f"{pair.question} {reference}")
     order = INSTRUCTIONS[chosen % len(INSTRUCTIONS)]
     yield "paraphrase", paraphrase
     yield "reordered", reordered(reference)
     yield "same_post", foreign.of_the_same_post(pair)
-    yield "other_post", elsewhere
-    yield "refusal", REFUSALS[chosen % len(REFUSALS)]
+    yield "other_post", other
+    # Of another language an English refusal would be told by its language.
+    yield "refusal", REFUSALS[chosen % len(REFUSALS)] if english else None
     yield "echo", pair.question
     yield "identity", reference
-    yield "padding", padded(reference)
+    yield "padding", padded(reference) if english else None
     yield "half", halved(reference)
-    yield "negation", negated(reference)
+    yield "negation", negated(reference) if english else None
     yield "numbers", renumbered(reference)
-    yield "instruction", elsewhere and f"{elsewhere}\n\n{order}"
+    yield "instruction", other and f"{other}\n\n{order}"
 
 
 class _Foreign:

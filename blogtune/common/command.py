@@ -24,19 +24,22 @@ from blogtune.common import params as parameters
 from blogtune.common import worker
 from blogtune.common.errors import Problem, UserError
 from blogtune.common.files import sha256
+from blogtune.common.output import echo
 from blogtune.common.params import Section
+from blogtune.common.pipeline import SOURCES, inputs, stamps
 
 S = TypeVar("S", bound=Section)
 LOCK = Path(".dvc/tmp/stage.lock")
-SOURCES = ("blogtune", "stages")
 
 
 class Run:
-    """One run of a stage: the sections it has read and the sources it started from."""
+    """One run of a stage: the sections it has read, the sources and inputs it started from."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.sections: dict[str, Section] = {}
         self.sources = _sources()
+        self.inputs = inputs(name)
+        self.stamps = stamps(self.inputs)
 
     def read(self, section: str, kind: type[S]) -> S:
         """The validated section of params.yaml, remembered for `check_unmoved`."""
@@ -45,7 +48,7 @@ class Run:
         return values
 
     def check_unmoved(self) -> None:
-        """Raise UserError if parameters or sources changed: DVC would record the new ones."""
+        """Raise UserError if what it was made from changed: DVC would record what is there now."""
         for section, values in self.sections.items():
             if parameters.read_params(section, type(values)) != values:
                 raise UserError(
@@ -54,9 +57,11 @@ class Run:
                     remedy="run it again",
                 )
         now = _sources()
-        for path in _loaded():
-            if self.sources.get(path) != now.get(path):
-                raise UserError("changed while this stage ran", where=path, remedy="run it again")
+        changed = [path for path in _loaded() if self.sources.get(path) != now.get(path)]
+        read = stamps(self.inputs)
+        changed += sorted(path for path, _ in self.stamps.items() ^ read.items())
+        if changed:
+            raise UserError("changed while this stage ran", where=changed[0], remedy="run it again")
 
 
 def stage(function: Callable[..., None]) -> Callable[..., None]:
@@ -68,7 +73,7 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
         # Of several processes one holds the lock for all; of a host file's, who started them.
         holds = worker.is_first() and not worker.of_host_file()
         with readable_errors(debug=debug), _only_one(_name(function)) if holds else nullcontext():
-            run = Run()
+            run = Run(_name(function))
             function(run, **arguments)
             run.check_unmoved()
             if worker.is_first() and worker.of_host_file():
@@ -79,7 +84,8 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
 
 def _name(function: Callable[..., None]) -> str:
     """Such as "answer base": under `python -m` every stage's module is called __main__."""
-    return " ".join([Path(inspect.getfile(function)).stem, *sys.argv[1:]])
+    arguments = (each for each in sys.argv[1:] if not each.startswith("-"))
+    return " ".join([Path(inspect.getfile(function)).stem, *arguments])
 
 
 @contextmanager
@@ -90,17 +96,17 @@ def readable_errors(*, debug: bool = False) -> Generator[None]:
         yield
     except (UserError, OSError) as error:
         if debug:
-            traceback.print_exc()
+            echo(traceback.format_exc(), err=True)
         refuse([_problem(error)])
     except KeyboardInterrupt:
-        click.echo("stopped; what was finished is kept, `dvc repro` goes on from there", err=True)
+        echo("stopped; what was finished is kept, `dvc repro` goes on from there", err=True)
         sys.exit(130)
 
 
 def refuse(problems: Iterable[Problem]) -> NoReturn:
     """Print each problem as a line, and exit with status 1."""
     for problem in problems:
-        click.secho(f"error: {problem}", fg="red", err=True)
+        echo(f"error: {problem}", color="red", err=True)
     sys.exit(1)
 
 

@@ -8,6 +8,8 @@ traceback as well. Any other exception is a defect of ours and keeps its traceba
 from dataclasses import dataclass
 from pathlib import Path
 
+from blogtune.common.output import in_one_line
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -20,7 +22,7 @@ class Problem:
     def __str__(self) -> str:
         """Such as "params.yaml: train.rate: unknown key; remove it"."""
         where = f"{self.where}: " if self.where else ""
-        return f"{where}{self.what}{f'; {self.remedy}' if self.remedy else ''}"
+        return in_one_line(f"{where}{self.what}{f'; {self.remedy}' if self.remedy else ''}")
 
 
 class UserError(Exception):

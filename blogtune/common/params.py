@@ -7,9 +7,10 @@ key is an error, and so is one that nobody knows.
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, get_args
+from reprlib import Repr
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from blogtune.common.errors import UserError
@@ -18,7 +19,16 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 PARAMS_FILE = Path("params.yaml")
+# What ruamel raises: ValueError as for a number of 5,000 digits or a date of a 13th month, and
+# others where it does not expect what it finds.
+UNREADABLE = (YAMLError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
 COMPARE = "`git diff params.yaml` shows what was there"
+# Of a file of settings; ours have 4 levels and 11,000 characters.
+MOST_LEVELS, MOST_CHARACTERS = 50, 200_000
+# A value for a message: a line of it, however deep or long it is.
+SHOWN = Repr()
+SHOWN.maxstring = SHOWN.maxother = 200
+SHOWN.maxlist, SHOWN.maxdict, SHOWN.maxlevel = 5, 5, 2
 # Keys as they were called before, and as they are now (CHANGELOG.md).
 RENAMED = {
     "train.trunk_cache": "train.activation_cache",
@@ -33,6 +43,11 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+# The type of a whole number in params.yaml that has no limit of its own, as the number of what
+# takes memory has. Without any, 2^64 overflows a seed, and 10^9 as a width ends the process.
+Whole = Annotated[int, Field(le=2**31 - 1)]
+# Seconds to wait: what a socket can count is less than a float can hold.
+Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
 
 
 def read_params(section: str, kind: type[S], path: Path = PARAMS_FILE) -> S:
@@ -40,7 +55,7 @@ def read_params(section: str, kind: type[S], path: Path = PARAMS_FILE) -> S:
 
     Raises UserError that names the key, its value and the remedy.
     """
-    values = _descend(_load(path), section, path)
+    values = _descend(load_yaml(path), section, path)
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -48,20 +63,39 @@ def read_params(section: str, kind: type[S], path: Path = PARAMS_FILE) -> S:
         raise UserError(_explain(error, values, where, kind), where=path) from error
 
 
-def _load(path: Path) -> Any:
+def load_yaml(path: Path, *, comments: bool = False) -> Any:
+    """Return what the file holds, with `comments` as ruamel keeps them to be written again.
+
+    Raises UserError, in one line, for whatever ruamel makes of a file that is none.
+    """
     try:
+        text = path.read_text(encoding="utf-8")
+        _check_size(text)
         # YAML 1.2: 1e-5 is a number, which PyYAML reads as text.
-        values = YAML(typ="safe", pure=True).load(path)
+        values = (YAML() if comments else YAML(typ="safe", pure=True)).load(text)
     except FileNotFoundError as error:
         raise UserError(
             "not found", where=path, remedy="run this from the repository's root"
         ) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        line = " ".join(str(error).split())
+    except RecursionError as error:
+        raise UserError("nested too deeply", where=path, remedy=COMPARE) from error
+    except UNREADABLE as error:
+        line = SHOWN.repr(" ".join(str(error).split()))[1:-1]
         raise UserError(f"not readable as YAML: {line}", where=path) from error
     if values is None:
         raise UserError("empty", where=path, remedy=COMPARE)
     return values
+
+
+def _check_size(text: str) -> None:
+    """Raise RecursionError before ruamel does, which takes minutes for it."""
+    depth = 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if depth > MOST_LEVELS:
+            raise RecursionError
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"longer than {MOST_CHARACTERS:,} characters")
 
 
 def _descend(values: Any, section: str, path: Path) -> Any:
@@ -117,8 +151,16 @@ def _told(problems: "list[ErrorDetails]", keys: tuple[str, ...], kind: type[Sect
     first, *others = (_message(problem) for problem in problems)
     either = ", or ".join([first, *(text.removeprefix("Input should be ") for text in others)])
     # A whole section is too long for a line, and it stands in the file.
-    got = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
+    got = "" if isinstance(problem["input"], dict) else f", got {shown(problem['input'])}"
     return f"{either}{got}"
+
+
+def shown(value: Any) -> str:
+    """The value in a message's one line."""
+    if isinstance(value, int) and value.bit_length() > 300:
+        # Python refuses to write out one of more than 4,300 digits.
+        return "a huge number"
+    return SHOWN.repr(value)
 
 
 def _message(problem: "ErrorDetails") -> str:

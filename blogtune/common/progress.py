@@ -6,6 +6,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from blogtune.common.output import echo, in_one_line
+
 # Seconds between two lines where nothing can be drawn over.
 BETWEEN_LINES = 30.0
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} passed, {remaining} left{postfix}"
@@ -17,7 +19,7 @@ class _Lines:
     def write(self, text: str) -> None:
         line = text.strip("\r\n ")
         if line:
-            sys.stderr.write(f"{line}\n")
+            echo(line, err=True)
 
     def flush(self) -> None:
         sys.stderr.flush()
@@ -38,12 +40,13 @@ def progress(
         drawn = {"mininterval": BETWEEN_LINES, "unit": unit, "file": _Lines(), "bar_format": LINE}
         # Left to tqdm it grows, and then tqdm's monitor writes lines in between.
         drawn["miniters"] = 1
-    return tqdm(over, desc, total, delay=2, unit_scale=scaled, disable=quiet, **drawn)
+    return tqdm(over, in_one_line(desc), total, delay=2, unit_scale=scaled, disable=quiet, **drawn)
 
 
 def say(text: str) -> None:
     """Print a line on standard error, above the bar where there is one."""
-    tqdm.write(text, file=sys.stderr)
+    with tqdm.external_write_mode(file=sys.stderr):
+        echo(text, err=True)
 
 
 def size_text(count: float) -> str:

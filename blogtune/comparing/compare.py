@@ -87,7 +87,7 @@ def compare(
 def _check_tested(method: str, fitness: Fitness) -> None:
     if fitness.method != method:
         raise UserError(
-            f"the test was of {fitness.method}, judged was by {method}",
+            f"the judge tested is {fitness.method}, the answers were judged by {method}",
             where="metrics/judge.json",
             remedy="run `dvc repro -f check_judge`",
         )

@@ -64,15 +64,19 @@ def _length_off(answer: Answer) -> float | None:
 def _check_match(model: str, table: pd.DataFrame, base: pd.DataFrame) -> None:
     where = "data/judgements"
     if table.empty:
-        raise UserError(f"none of {model}", where=where, remedy="run `dvc repro`")
+        raise UserError(f"no judgements of {model}", where=where, remedy="run `dvc repro`")
     if table.index.has_duplicates or set(table.index) != set(base.index):
         raise UserError(
-            f"{model} has other questions than base", where=where, remedy="run `dvc repro`"
+            f"{model} was judged on other questions than base",
+            where=where,
+            remedy="run `dvc repro`",
         )
     for column in ("method", "second_method"):
         methods = sorted({*base[column], *table[column]})
         if len(methods) > 1:
             told = " and ".join(method or "no second judge" for method in methods)
             raise UserError(
-                f"judged by {told}", where=where, remedy="delete that folder, then run `dvc repro`"
+                f"judged in two ways, {told}",
+                where=where,
+                remedy="delete that folder, then run `dvc repro`",
             )

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from blogtune.common.params import Section
+from blogtune.common.params import Section, Whole
 
 Model = Literal["base", "finetuned", "fused"]
 
@@ -14,8 +14,8 @@ class CompareParams(Section):
     good: float = Field(gt=0.0, lt=1.0)
     poor: float = Field(gt=0.0, lt=1.0)
     confidence: float = Field(gt=0.5, lt=1.0)
-    min_posts: int = Field(ge=3)
-    examples: int = Field(ge=1)
+    min_posts: Whole = Field(ge=3)
+    examples: Whole = Field(ge=1)
 
     @field_validator("poor")
     @classmethod

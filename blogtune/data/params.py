@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from blogtune.common.params import Section
+from blogtune.common.params import Section, Whole
 from blogtune.common.sources import DatasetParams
 from blogtune.data.columns import Column
 
@@ -18,7 +18,7 @@ class SplitParams(Section):
     train: float = Field(gt=0.0, lt=1.0)
     validation: float = Field(gt=0.0, lt=1.0)
     test: float = Field(gt=0.0, lt=1.0)
-    seed: int = Field(ge=0)
+    seed: Whole = Field(ge=0)
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> "SplitParams":
@@ -37,7 +37,7 @@ class DataParams(Section):
     path: str
     fetch: DatasetParams
     columns: dict[Column, str] | None
-    max_bad_rows: int = Field(ge=0)
+    max_bad_rows: Whole = Field(ge=0)
     split: SplitParams
     near_duplicates: NearDuplicateParams
 

@@ -5,7 +5,6 @@ duplicates are decided from these. The second writes the pairs. So memory grows 
 bytes a row, however long the texts are.
 """
 
-import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -17,13 +16,14 @@ import numpy as np
 
 from blogtune.common.errors import UserError
 from blogtune.common.files import atomic_text
-from blogtune.common.progress import progress
+from blogtune.common.pipeline import check_not_written
+from blogtune.common.progress import progress, say
 from blogtune.common.records import NearDuplicate, Pair, write_records
 from blogtune.common.texts import folded
 from blogtune.data.columns import Columns, completed
 from blogtune.data.duplicates import first_of_each, near_duplicates
 from blogtune.data.pairs import REASONS, BadRowError, pairs_of
-from blogtune.data.params import DataParams, SplitParams
+from blogtune.data.params import FETCHED, DataParams, SplitParams
 from blogtune.data.sources import Row, read_rows
 from blogtune.data.split import FILES, NAMES, Keys, Splits, assign, seeded_key
 
@@ -38,6 +38,8 @@ def prepare(params: DataParams, output: Path) -> dict[str, Any]:
     stderr. Raises UserError when they exceed `data.max_bad_rows`, and for data that cannot be
     read, give no pairs, leave a split empty or change meanwhile.
     """
+    fetched = [Path(FETCHED)] if params.fetch.source else []
+    check_not_written(Path(params.path), "data.path", but=fetched)
     source = _Source(Path(params.path), completed(params.columns), params.split.seed)
     bad = _BadRows(params.max_bad_rows)
     keys = _read_keys(source, bad)
@@ -81,7 +83,7 @@ class _BadRows:
         self._counts[problem.reason] += 1
         # A wrong schema makes a million of them; the first few tell it all.
         if self._counts.total() <= self._allowed + SHOWN_BEYOND_ALLOWED:
-            _say(line)
+            say(line)
 
     def check(self) -> None:
         """Raise UserError where there are more than allowed."""
@@ -173,9 +175,9 @@ def _write_splits(
                 continue
             duplicates += 1
             if duplicates == 1:
-                _say(f"{row.where}: the same question and answer as an earlier pair; dropped")
+                say(f"{row.where}: the same question and answer as an earlier pair; dropped")
     if duplicates > 1:
-        _say(f"{source.path}: {duplicates} exact duplicates dropped, that one included")
+        say(f"{source.path}: {duplicates} exact duplicates dropped, that one included")
     kept = len(splits) - duplicates
     return {f"{name}_words": round(words[name] / kept, 2) for name in ("question", "answer")}
 
@@ -219,8 +221,3 @@ def _write_near_duplicates(output: Path, params: DataParams) -> int:
 
 def _progress(rows: Iterator[Row], name: str) -> Iterator[Row]:
     return iter(progress(rows, desc=name, unit="rows", scaled=True))
-
-
-def _say(line: str) -> None:
-    # On a terminal the progress bar's line makes room; in a log there is no bar.
-    print("\r\x1b[K" * sys.stderr.isatty() + line, file=sys.stderr)

@@ -8,7 +8,6 @@ near duplicate detection"). Unlike banded MinHash these filters miss nothing, an
 one template, whose shared shingles are the frequent ones, do not all become candidates.
 """
 
-import re
 from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -16,13 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blogtune.common.texts import folded
+from blogtune.common.texts import folded, words
 
 COUNTER_BITS = 22
 
 Shingles = frozenset[tuple[str, ...]]
 
-_WORD = re.compile(r"\w+")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _ROUNDING = 1e-9  # the filters err on the side of more candidates
 
@@ -97,11 +95,10 @@ class Sketcher:
 
 def _words(text: str, at_least: int) -> list[str]:
     """The casefolded words; too few of them become one word, filled up with empty ones."""
-    text = folded(text)
-    words = _WORD.findall(text)
-    if len(words) >= at_least:
-        return words
-    return [" ".join(words) or text] + [""] * (at_least - 1)
+    found = words(text)
+    if len(found) >= at_least:
+        return found
+    return [" ".join(found) or folded(text)] + [""] * (at_least - 1)
 
 
 def _combine(

@@ -60,9 +60,9 @@ def ask_all(
         for index, reply in progress(done, desc="ask", unit="questions", total=len(pairs)):
             if reply.prompt_tokens not in (None, sizes[index]):
                 raise UserError(
-                    f"question {pairs[index].id} is {reply.prompt_tokens} tokens at the server "
-                    f"and {sizes[index]} here: its tokenizer departs, and its answers would be "
-                    "another model's",
+                    f"question {pairs[index].id} has {reply.prompt_tokens} tokens on the server "
+                    f"and {sizes[index]} here: the server reads it differently, and its answers "
+                    "would not be this model's",
                     where=f"ollama:{server.params.name}",
                 )
             replies[index] = reply
@@ -113,7 +113,7 @@ def agreement(
         same.append(ours == chosen)
     if not same:
         raise UserError(
-            "no served answer can be read token by token", remedy="look at data/answers"
+            "no served answer can be compared token by token", remedy="look at data/answers"
         )
     every = np.concatenate(same)
     first = float(np.mean([bool(each[0]) for each in same]))
@@ -150,8 +150,8 @@ def _context(needed: int, source: Source) -> int:
     """Tokens of context for the longest question with its answer: a power of two."""
     if source.context is not None and needed > source.context:
         raise UserError(
-            f"the longest question with answer.max_tokens is {needed} tokens, and the model "
-            f"reads {source.context}",
+            f"the longest question and answer.max_tokens are {needed} tokens together, and the "
+            f"model's context is {source.context}",
             remedy="lower answer.max_tokens",
         )
     return max(LEAST_CONTEXT, 1 << (needed - 1).bit_length())

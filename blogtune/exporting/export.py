@@ -31,7 +31,7 @@ def export(
     params: ExportParams,
     answering: AnswerParams,
     judging: JudgeParams,
-    dtype: mx.Dtype,
+    dtype: mx.Dtype | None,
 ) -> dict[str, Any]:
     """Register models/fused, ask it the questions, and return metrics/export.json's content.
 
@@ -50,8 +50,7 @@ def export(
     replies = ask_all(server, source, pairs, answering)
     served = records(pairs, replies)
     found = agreement(load_model(FUSED, dtype), source.chat, pairs, replies)
-    with server.model().client() as client:
-        shown = client.show(name)
+    shown = server.model().show()
     metrics = {
         "name": name,
         "digest": digest,
@@ -87,7 +86,7 @@ def _check_name(name: str, judging: JudgeParams) -> None:
     taken = {with_tag(each.model.name) for each in judges if each.kind == "ollama"}
     if with_tag(name) in taken:
         raise UserError(
-            f"{name} is the judge's model, which would be lost",
+            f"{name} is the judge's model, which would be overwritten",
             where="export.ollama.name",
-            remedy="choose another",
+            remedy="choose another name",
         )

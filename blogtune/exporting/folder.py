@@ -81,5 +81,7 @@ def _copy_checked(gguf: Path, target: Path) -> None:
     shutil.copyfile(gguf, target)
     if gguf.name != f"sha256-{sha256(target)}":
         raise UserError(
-            "its content is not what its name says", where=gguf, remedy="run `make export` again"
+            "its content does not match the digest in its name",
+            where=gguf,
+            remedy="run `make export` again",
         )

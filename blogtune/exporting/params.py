@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from blogtune.common.params import Section
+from blogtune.common.params import Seconds, Section
 from blogtune.judging.params import Host
 
 # [namespace/]model[:tag], as Ollama takes it for a model of one's own.
@@ -19,8 +19,8 @@ class OllamaParams(Section):
     quantize: Literal["q8_0", "q4_K_M", "q4_K_S"] | None
     host: Host
     workers: int = Field(ge=1, le=64)
-    threads: int | None = Field(ge=1)
-    timeout_seconds: float = Field(gt=0.0)
+    threads: int | None = Field(ge=1, le=4_096)
+    timeout_seconds: Seconds
     retries: int = Field(ge=0, le=20)
 
     @field_validator("name")

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import ollama
-
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress
 from blogtune.exporting.params import OllamaParams
 from blogtune.exporting.source import GREEDY, Source
 from blogtune.judging.ollama import LEAST_CONTEXT, MAY_PASS, patiently
-from blogtune.ollama.client import NO_ANSWER, OllamaModel, in_a_line
+from blogtune.ollama.client import NO_ANSWER, Client, OllamaModel, in_a_line
+from blogtune.ollama.package import ollama
 
 # Asked before all questions: words, figures, white space and letters outside ASCII.
 PROBE = (
@@ -73,31 +72,27 @@ class OllamaServer:
         """
         return self._ask(client, self.params.name, question, limit, context)
 
-    def _create(self, client: ollama.Client, name: str, source: Source) -> None:
-        files = _send(client, source)
-        with progress(desc="import", unit="B", scaled=True) as bar:
-            for step in client.create(
-                name,
-                files=files,
-                template=source.template.text,
-                system=source.template.system,
-                parameters=source.parameters,
-                quantize=self.params.quantize,
-                stream=True,
-            ):
-                if step.total and step.total != bar.total:
-                    bar.reset(step.total)
-                bar.update((step.completed or bar.n) - bar.n)
+    def _create(self, client: Client, name: str, source: Source) -> None:
+        steps = client.create(
+            name,
+            files=_send(client, source),
+            template=source.template.text,
+            system=source.template.system,
+            parameters=source.parameters,
+            quantize=self.params.quantize,
+            stream=True,
+        )
+        client.follow(steps, "import")
 
     def _check(self, client: ollama.Client, name: str, source: Source) -> None:
         ours = len(source.chat.prompt(PROBE))
         theirs = self._ask(client, name, PROBE, 1, LEAST_CONTEXT).prompt_tokens
         if theirs != ours:
             raise UserError(
-                f"Ollama reads another prompt than the one the model was taught: {theirs} tokens "
-                f"at the server, {ours} here, for the same question",
+                "Ollama does not build the prompt that the model was trained on: the same "
+                f"question has {theirs} tokens on the server and {ours} here",
                 remedy=f"its template (family {source.template.family}) or its tokenizer "
-                "departs, so nothing was registered",
+                "differs, so nothing was registered",
             )
 
     def _ask(
@@ -130,7 +125,7 @@ class OllamaServer:
         if isinstance(error, ollama.ResponseError):
             return UserError(f"{server} says: {in_a_line(error)}", where=where)
         what = f"{server} does not answer ({type(error).__name__})"
-        return UserError(what, where=where, remedy="see to it, then run `make export` again")
+        return UserError(what, where=where, remedy="check it, then run `make export` again")
 
 
 def _send(client: ollama.Client, source: Source) -> dict[str, str]:

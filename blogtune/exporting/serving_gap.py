@@ -21,7 +21,9 @@ def check_same_questions(fused: Sequence[Answer], pairs: Sequence[Pair], where: 
     """Raise UserError where the fused model answered other questions than are to be asked."""
     if [answer.id for answer in fused] != [pair.id for pair in pairs] or not pairs:
         raise UserError(
-            "answers to other questions than answer.split", where=where, remedy="run `dvc repro`"
+            "not the answers to the questions of answer.split",
+            where=where,
+            remedy="run `dvc repro`",
         )
 
 
@@ -44,7 +46,7 @@ def serving_gap(
     kept = [(a, b, post) for a, b, post in scores if a is not None and b is not None]
     if not kept:
         raise UserError(
-            "no question has a score for both", remedy="see to the judge (`make judge`)"
+            "no question has a score for both models", remedy="check the judge (`make judge`)"
         )
     ours, theirs, posts = zip(*kept, strict=True)
     found = paired_difference(ours, theirs, posts, params.confidence)

@@ -12,6 +12,7 @@ from mlx_lm.utils import load_config, load_tokenizer
 
 from blogtune.common.errors import UserError
 from blogtune.common.files import write_json
+from blogtune.common.model_files import INDEX, is_of_model
 from blogtune.exporting.template import OllamaTemplate, adds_start, ollama_template
 from blogtune.models.chat import Chat, open_chat
 
@@ -24,8 +25,7 @@ ARCHITECTURES = (
 GREEDY = {"temperature": 0.0, "repeat_penalty": 1.0}
 # What of a model folder Ollama reads: weights, vocabulary, configuration.
 SENTENCEPIECE = "tokenizer.model"
-READ = ("*.safetensors", "*.json", SENTENCEPIECE)
-NOT_READ = ("*.safetensors.index.json", "source.json")
+READ = (".safetensors", ".json", ".model")
 CONFIG = "config.json"
 # SentencePiece's.
 SPACE = "\u2581"
@@ -48,12 +48,12 @@ class Source:
     @contextmanager
     def files(self) -> Generator[list[Path]]:
         """The files that Ollama reads, by name; config.json as it reads it right."""
-        skipped = {file for pattern in NOT_READ for file in self.folder.glob(pattern)}
-        found = {file for pattern in READ for file in self.folder.glob(pattern)}
+        named = (file for file in self.folder.iterdir() if is_of_model(file.name))
+        found = {file for file in named if file.suffix in READ and file.name != INDEX}
         with TemporaryDirectory() as folder:
             config = Path(folder) / CONFIG
             write_json(config, self.config)
-            kept = found - skipped - {self.folder / CONFIG}
+            kept = found - {self.folder / CONFIG}
             yield sorted({*kept, config}, key=lambda file: file.name)
 
     @property
@@ -69,15 +69,15 @@ def open_source(folder: Path) -> Source:
         raise UserError(
             "its weights are quantized by MLX, which Ollama cannot import",
             where=folder,
-            remedy="set fuse.dequantize: true and run `dvc repro`, then export.ollama.quantize "
+            remedy="set fuse.dequantize: true and run `dvc repro`; export.ollama.quantize then "
             "makes it small",
         )
     (architecture, *_) = config.get("architectures") or ["none"]
     if architecture not in ARCHITECTURES:
         raise UserError(
-            f"architecture {architecture} is none that Ollama imports ({', '.join(ARCHITECTURES)})",
+            f"Ollama imports {', '.join(ARCHITECTURES)}, but not {architecture}",
             where=folder,
-            remedy="choose a base of one of these to export it",
+            remedy="to export, choose a base model of one of these",
         )
     if architecture == "Phi3ForCausalLM":
         config = _phi3(config, folder)
@@ -98,9 +98,9 @@ def _check_vocabulary(chat: Chat, folder: Path, architecture: str) -> None:
     there = (folder / SENTENCEPIECE).exists()
     if architecture == "Gemma3ForCausalLM" and not there:
         raise UserError(
-            f"has no {SENTENCEPIECE}, without which Ollama does not read a Gemma 3",
+            f"has no {SENTENCEPIECE}, which Ollama needs to read a Gemma 3",
             where=folder,
-            remedy="choose a base that has one to export it",
+            remedy="to export, choose a base model that has one",
         )
     if architecture == "Gemma3ForCausalLM" or not there:
         return
@@ -109,10 +109,10 @@ def _check_vocabulary(chat: Chat, folder: Path, architecture: str) -> None:
     (*_, first) = names(chat.tokenizer.encode(f"{end}a", add_special_tokens=False))[:2]
     if not first.startswith(SPACE):
         raise UserError(
-            "its SentencePiece vocabulary puts no space before a text, and Ollama 0.12.11 does, "
-            "which makes other tokens",
+            "its SentencePiece vocabulary puts no space before a text, but Ollama 0.12.11 does, so "
+            "the tokens differ",
             where=folder,
-            remedy="choose another base to export it",
+            remedy="to export, choose another base model",
         )
 
 
@@ -125,10 +125,10 @@ def _phi3(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     part = config.get("partial_rotary_factor") or 1.0
     if part != 1.0:
         raise UserError(
-            f"turns {part:g} of each head only (partial_rotary_factor, as Phi-4-mini), which "
+            f"rotates only {part:g} of each head (partial_rotary_factor, as Phi-4-mini), which "
             "Ollama 0.12.11 does not import",
             where=folder,
-            remedy="choose another base to export it",
+            remedy="to export, choose another base model",
         )
     if config.get("rope_scaling"):
         return config

@@ -93,9 +93,9 @@ def ollama_template(chat: Chat, *, adds_start: bool) -> OllamaTemplate:
             return OllamaTemplate(family, _go(turns, parts), _default_system(parts), stops)
     known = ", ".join(FAMILIES)
     raise UserError(
-        f"the model's chat template is none that blogtune can write for Ollama ({known})",
-        remedy="write its turns into FAMILIES in blogtune/exporting/template.py, or choose "
-        "another base",
+        f"blogtune cannot write the model's chat template for Ollama (it can: {known})",
+        remedy="add its turns to FAMILIES in blogtune/exporting/template.py, or choose another "
+        "base model",
     )
 
 

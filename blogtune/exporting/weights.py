@@ -22,7 +22,7 @@ def measured_weights(answers: Path) -> str:
     """
     if lock.changes("answer@fused"):
         raise UserError(
-            f"not the answers of {FUSED} as it lies there, says `dvc status answer@fused`",
+            f"not the answers of the present {FUSED} (see `dvc status answer@fused`)",
             where=answers,
             remedy="run `dvc repro`",
         )

@@ -9,16 +9,26 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 from blogtune.common.errors import UserError
 from blogtune.common.files import atomic_folder, sha256, write_json
+from blogtune.common.model_files import check_stays
+from blogtune.common.pipeline import check_not_written
 from blogtune.common.progress import progress
 from blogtune.common.sources import DatasetParams, ModelParams
 from blogtune.fetching import hub, repositories
 from blogtune.fetching.repositories import GENERATED
+
+
+def check_sources(models: Mapping[str, ModelParams | None]) -> None:
+    """Raise UserError where a path is one that the pipeline writes: it would be deleted."""
+    for name, source in models.items():
+        if source and source.scheme == "path":
+            check_not_written(Path(source.name), f"models/{name}: {source.source}")
 
 
 def fetch(params: ModelParams | None, output: Path) -> dict[str, object]:
@@ -125,6 +135,7 @@ def _copy_or_convert(path: Path, folder: Path) -> None:
         files = [file for file in (*path.glob("*"), *path.glob("*/*")) if file.is_file()]
         names = (file.relative_to(path).as_posix() for file in files)
         for name in repositories.weights_and_beside(names):
+            check_stays(path / name, path)
             target = folder / name
             target.parent.mkdir(exist_ok=True)
             # Not copy(): the mode of a cached source may be read-only.

@@ -62,12 +62,13 @@ def look_up(name: str, kind: Kind, revision: str | None = None) -> Repository:
         info: Any = HfApi().repo_info(
             name, revision=revision, repo_type=kind, timeout=TIMEOUT_SECONDS, files_metadata=True
         )
+        files = tuple(_file(sibling, name) for sibling in info.siblings or [])
+        license_name = _license(info.card_data)
     if info.sha is None or revision not in (None, info.sha):
         raise UserError(
             f"its revision {revision} is no commit", where=f"hub:{name}", remedy="run `make pin`"
         )
-    files = tuple(_file(sibling, name) for sibling in info.siblings or [])
-    return Repository(name, kind, info.sha, _license(info.card_data), files)
+    return Repository(name, kind, info.sha, license_name, files)
 
 
 def to_fetch(files: Sequence[HubFile]) -> int:
@@ -114,17 +115,18 @@ def count_text(files: Sequence[HubFile]) -> str:
 
 def _file(sibling: Any, name: str) -> HubFile:
     digest = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
+    path, size = sibling.rfilename, sibling.size
     # The digest becomes a file's name here.
-    if not DIGEST.fullmatch(str(digest)) or sibling.size is None:
-        raise UserError(
-            f"{sibling.rfilename} is listed without size and digest", where=f"hub:{name}"
-        )
-    return HubFile(sibling.rfilename, sibling.size, digest)
+    if not DIGEST.fullmatch(str(digest)) or type(size) is not int or size < 0:
+        raise UserError(f"{path} is listed without size and digest", where=f"hub:{name}")
+    if not (isinstance(path, str) and path.isprintable()):
+        raise UserError(f"{path!r} is listed, which names no file", where=f"hub:{name}")
+    return HubFile(path, size, digest)
 
 
 def _license(card: Any) -> str | None:
     found = card.license if card else None
-    return ", ".join(found) if isinstance(found, list) else found
+    return ", ".join(map(str, found)) if isinstance(found, list) else found and str(found)
 
 
 def _store() -> Path:

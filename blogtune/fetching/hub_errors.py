@@ -8,23 +8,28 @@ from contextlib import contextmanager
 from typing import Literal
 
 from blogtune.common.errors import UserError
+from blogtune.common.proxies import proxy_variable
+from blogtune.fetching.surroundings import prepare_client
 
 Kind = Literal["model", "dataset"]
+MISSHAPEN = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 @contextmanager
 def readable_errors(name: str, kind: Kind, revision: str | None) -> Generator[None]:
     """Turn what the hub's client raises into a UserError of one line; the disk's errors stay."""
-    from httpx2 import HTTPError
+    from httpx2 import HTTPError, InvalidURL
     from huggingface_hub.errors import HFValidationError
 
+    prepare_client()
     try:
         yield
     except HFValidationError as error:
         raise UserError(
             "no repository's name", where=f"hub:{name}", remedy="it reads owner/name"
         ) from error
-    except (HTTPError, OSError, ValueError) as error:
+    # What comes of a listing in another shape: the client reads it as it expects it.
+    except (HTTPError, OSError, InvalidURL, *MISSHAPEN) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's, not the hub's
         what, remedy = _told(error, name, kind, revision)
@@ -33,7 +38,7 @@ def readable_errors(name: str, kind: Kind, revision: str | None) -> Generator[No
 
 def _told(error: Exception, name: str, kind: Kind, revision: str | None) -> tuple[str, str]:
     """What went wrong, and what to do."""
-    from httpx2 import ConnectError, ConnectTimeout
+    from httpx2 import ConnectError, ConnectTimeout, InvalidURL
     from huggingface_hub import constants, errors, get_token
 
     hub = constants.ENDPOINT
@@ -62,11 +67,13 @@ def _told(error: Exception, name: str, kind: Kind, revision: str | None) -> tupl
         return f"too many requests for {hub} (429)", "wait some minutes, then run it again"
     if status:
         return f"{hub} answers with an error ({status})", "run it again, later"
-    if isinstance(error, ValueError):
+    if isinstance(error, (InvalidURL, *MISSHAPEN)):
         return f"what answers at {hub} is no hub", "look at HF_ENDPOINT"
     unreached = isinstance(error, (ConnectError, ConnectTimeout))
     then = "run it again when there is one" if unreached else "what came is kept, run it again"
-    return f"no connection to {hub}, or it broke ({type(error).__name__})", then
+    variable = proxy_variable(hub)
+    through = f" through the proxy in {variable}" if variable else ""
+    return f"no connection to {hub}{through}, or it broke ({type(error).__name__})", then
 
 
 def _is_missing(error: Exception) -> bool:

@@ -1,17 +1,13 @@
 """Which files of a hub's repository are needed: a model's weights once, a data set's tables."""
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from blogtune.common.errors import UserError
+from blogtune.common.model_files import SINGLE, is_of_model
 from blogtune.common.sources import DatasetParams, ModelParams
 from blogtune.fetching.hub import HubFile, Repository, look_up
 
-# Weights come under the names that mlx-lm and transformers load; others are the same weights again
-# (consolidated.safetensors, model.fp16.safetensors).
-SINGLE, SHARD = "model.safetensors", "model*-of-*.safetensors"
-BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.txt", "tokenizer.model", "1_Pooling/config.json")
 # What is written here and must not come from elsewhere.
 GENERATED = ("conversion_report.json", "source.json")
 # The kinds that `blogtune.data.sources` reads.
@@ -39,7 +35,7 @@ def model_files(repository: Repository) -> list[HubFile]:
 
 def weights_and_beside(paths: Iterable[str]) -> set[str]:
     """Of a model's files, by their paths in its folder, those that it is loaded from."""
-    names = {path for path in paths if _is_model_file(path)}
+    names = {path for path in paths if is_of_model(path)}
     if SINGLE in names:
         # As transformers does where both are there.
         names -= {name for name in names if name.endswith(".safetensors")} - {SINGLE}
@@ -56,13 +52,6 @@ def data_files(repository: Repository) -> list[HubFile]:
             remedy="convert what there is, and set data.path to that",
         )
     return files
-
-
-def _is_model_file(path: str) -> bool:
-    if "/" in path:  # other formats, and the original's copy
-        return path in BESIDE_WEIGHTS
-    patterns = (SINGLE, SHARD, *BESIDE_WEIGHTS)
-    return path not in GENERATED and any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def _is_data_file(path: PurePosixPath) -> bool:

@@ -14,7 +14,7 @@ from mlx_lm.utils import dequantize_model, save_model
 from blogtune.common.files import atomic_folder
 from blogtune.fusing.others import write_others
 from blogtune.fusing.params import FuseParams
-from blogtune.models.loading import dtype_name, is_quantized, load_model, storage_dtype
+from blogtune.models.loading import dtype_name, is_quantized, load_model, materialize, storage_dtype
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,12 @@ def fuse(base: Path, adapter: Path, output: Path, params: FuseParams) -> Stored:
     The layers of a quantized base become plain ones with `params.dequantize`; without it those that
     were adapted are quantized again, as the base is, and the others stay bit by bit.
     """
-    model = load_model(base, mx.float32, adapter)
+    model = load_model(base, None, adapter)
     network = model.network
     was_quantized = is_quantized(network)
+    for _, module in network.named_modules():
+        if hasattr(module, "fuse") or is_quantized(module):
+            module.set_dtype(mx.float32)
     dtype = storage_dtype(base) if params.dtype == "auto" else getattr(mx, params.dtype)
     modules = network.named_modules()
     layers = [(n, m.fuse(dequantize=params.dequantize)) for n, m in modules if hasattr(m, "fuse")]
@@ -56,6 +59,7 @@ def fuse(base: Path, adapter: Path, output: Path, params: FuseParams) -> Stored:
     if params.dequantize:
         dequantize_model(network)
     network.set_dtype(dtype)
+    materialize(network)
     with atomic_folder(output) as folder:
         save_model(folder, network)
         write_others(model, folder, dtype)

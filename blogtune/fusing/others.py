@@ -14,14 +14,12 @@ import mlx.core as mx
 from transformers import CONFIG_MAPPING
 
 from blogtune.common.files import write_json
+from blogtune.common.model_files import BESIDE_WEIGHTS
 from blogtune.common.progress import say
 from blogtune.models.loading import LoadedModel, dtype_name, is_quantized
 
 # hf_quant_config.json tells of a quantization that mlx-lm has turned into its own.
-LEFT_OUT = (
-    *("*.safetensors", "*.safetensors.index.json", "source.json", "hf_quant_config.json"),
-    "*.py",
-)
+LEFT_OUT = "hf_quant_config.json"
 QUANTIZATION = ("quantization", "quantization_config")
 
 
@@ -31,10 +29,9 @@ def write_others(model: LoadedModel, folder: Path, dtype: mx.Dtype) -> None:
     `model` is the fused one, of the base model's folder and config; `dtype` is the float type that
     its weights are stored in.
     """
-    left_out = {file for pattern in LEFT_OUT for file in model.folder.glob(pattern)}
-    for file in model.folder.iterdir():
-        if file.is_file() and file not in left_out:
-            shutil.copyfile(file, folder / file.name)
+    for name in BESIDE_WEIGHTS - {LEFT_OUT}:
+        if "/" not in name and (model.folder / name).is_file():
+            shutil.copyfile(model.folder / name, folder / name)
     known = model.config.get("model_type") in CONFIG_MAPPING
     _mend(folder / "config.json", _true_config(model, dtype), known=known)
     _mend(folder / "tokenizer_config.json", {}, known=known)
@@ -62,7 +59,7 @@ def _mend(file: Path, true: dict[str, Any], *, known: bool) -> None:
         if known:
             del mended["auto_map"]
         told = "left out: transformers has this architecture itself"
-        other = "kept, but the code it names is not: transformers does not load this model"
+        other = "kept, but not the code that it names: transformers cannot load this model"
         say(f"{file.name}: auto_map {told if known else other}")
     if mended != given:
         write_json(file, mended)

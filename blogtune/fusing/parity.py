@@ -59,7 +59,7 @@ class Parity:
         near = self.mean_kl <= params.max_kl
         if not near or self.top1_agreement < params.min_top1_agreement:
             raise UserError(
-                f"the fused model is not the adapted one: mean KL {self.mean_kl:.2e} "
+                f"the fused model departs from the adapted one: mean KL {self.mean_kl:.2e} "
                 f"(fuse.max_kl {params.max_kl:.0e}), top-1 agreement {self.top1_agreement:.4f} "
                 f"(fuse.min_top1_agreement {params.min_top1_agreement})",
                 remedy=self._remedy(dtype),
@@ -67,11 +67,11 @@ class Parity:
 
     def _remedy(self, dtype: str) -> str:
         if self.quantized:
-            return "quantizing it again cost that; set fuse.dequantize: true, or allow for it"
+            return "quantizing again caused it; set fuse.dequantize: true, or raise the limits"
         if dtype == "bfloat16":
             kept = "bfloat16 keeps 8 bits of a merged weight"
-            return f"{kept}: set fuse.dtype: float16 or float32, or allow for it"
-        return "it must not ship"
+            return f"{kept}; set fuse.dtype: float16 or float32, or raise the limits"
+        return "do not ship it"
 
 
 def load(folder: Path, adapter: Path | None = None) -> LoadedModel:
@@ -79,7 +79,7 @@ def load(folder: Path, adapter: Path | None = None) -> LoadedModel:
 
     In float32: what a half type rounds at every sum is more than what merging rounds.
     """
-    model = load_model(folder, device().exact_dtype, adapter)
+    model = load_model(folder, device().dtype, adapter)
     compute_in_float32(model.network)
     return model
 

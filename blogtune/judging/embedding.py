@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from blogtune.judging.encoder import Encoder
+from blogtune.judging.encoder import Encoder, Reading
 from blogtune.judging.protocol import Item, Verdict
 
 Vector = npt.NDArray[np.float64]
@@ -26,6 +26,10 @@ class EmbeddingJudge:
 
     def __init__(self, folder: Path) -> None:
         self.encoder = Encoder(folder)
+
+    def reading(self, texts: Sequence[str]) -> Reading:
+        """How much of the texts the encoder's vocabulary has pieces for."""
+        return self.encoder.reading(texts)
 
     def judge(self, items: Sequence[Item]) -> Iterator[Verdict]:
         # Here and not with the first verdict: embedding is all that takes time.

@@ -1,7 +1,8 @@
 """A sentence encoder of BERT's architecture (MiniLM and its kin) on MLX.
 
 Token, position and segment embeddings, then blocks of attention and a feed-forward layer, each
-followed by a layer norm (Devlin et al. 2018, arXiv 1810.04805), then the mean over the tokens,
+followed by a layer norm (Devlin et al. 2018, arXiv 1810.04805), then the mean over the tokens, or
+the first token, as the model's own 1_Pooling/config.json says,
 scaled to length 1 (Reimers and Gurevych 2019, arXiv 1908.10084).
 """
 
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -21,13 +23,16 @@ from tokenizers import Tokenizer
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress
 from blogtune.cpu.cores import blas_threads
-from blogtune.runtime.device import device
+from blogtune.runtime.device import device, padded
 
 Vectors = npt.NDArray[np.float64]
 # Texts at once: few, so that what is computed of them stays in the processor's cache.
 BATCH = 8
 # Threads at most: each holds what it computes.
 MOST = 4
+# How vocabularies mark what they have no piece for, and a piece inside a word (WordPiece).
+UNKNOWN = frozenset({"[UNK]", "<unk>"})
+INSIDE = "##"
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,16 @@ class Embedded:
     truncated: npt.NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Shares of the texts' tokens: without a word piece, and single letters of a longer word."""
+
+    unknown: float
+    spelled: float
+
+
 class Encoder:
-    """Weights and tokenizer of a sentence-transformers folder with mean pooling."""
+    """Weights and tokenizer of a sentence-transformers folder with mean or CLS pooling."""
 
     def __init__(self, folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -47,6 +60,7 @@ class Encoder:
             raise UserError(
                 "not a BERT encoder", where=folder, remedy="judge.kind: embedding needs one"
             )
+        self.pooling = _pooling(folder)
         self.blocks = int(config["num_hidden_layers"])
         self.heads = int(config["num_attention_heads"])
         self.epsilon = float(config["layer_norm_eps"])
@@ -74,8 +88,22 @@ class Encoder:
                 bar.update(len(batch))
         return Embedded(vectors, truncated)
 
+    def reading(self, texts: Sequence[str]) -> Reading:
+        """Count how the texts' beginnings that are read fall into tokens."""
+        encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        tokens = [token for encoding in encodings for token in encoding.tokens]
+        following = [*tokens[1:], ""]
+        unknown = sum(token in UNKNOWN for token in tokens)
+        spelled = sum(
+            _is_letter(token) and (token.startswith(INSIDE) or after.startswith(INSIDE))
+            for token, after in zip(tokens, following, strict=True)
+        )
+        count = max(1, len(tokens))
+        return Reading(unknown / count, spelled / count)
+
     def _vectors(self, tokens: Sequence[Sequence[int]]) -> Vectors:
-        length = max(map(len, tokens))
+        positions = self.weights["embeddings.position_embeddings.weight"].shape[0]
+        length = min(padded(max(map(len, tokens))), positions)
         ids = np.zeros((len(tokens), length), np.int32)
         mask = np.zeros((len(tokens), length), np.float32)
         for row, sequence in enumerate(tokens):
@@ -83,8 +111,13 @@ class Encoder:
             mask[row, : len(sequence)] = 1.0
         hidden = self._hidden(mx.array(ids), mx.array(mask))
         kept = mx.array(mask)[:, :, None]
-        mean = np.asarray((hidden * kept).sum(axis=1) / kept.sum(axis=1)).astype(np.float64)
-        return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        pooled = (
+            hidden[:, 0]
+            if self.pooling == "cls"
+            else (hidden * kept).sum(axis=1) / kept.sum(axis=1)
+        )
+        vectors = np.asarray(pooled).astype(np.float64)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def _hidden(self, ids: mx.array, mask: mx.array) -> mx.array:
         weights = self.weights
@@ -147,6 +180,51 @@ def _load_weights(folder: Path) -> dict[str, mx.array]:
         for name, array in loaded.items()
         if array.dtype in (mx.float32, mx.float16, mx.bfloat16)
     }
+
+
+def _is_letter(token: str) -> bool:
+    piece = token.removeprefix(INSIDE)
+    return len(piece) == 1 and piece.isalpha()
+
+
+def _pooling(folder: Path) -> Literal["cls", "mean"]:
+    """How the model makes a vector of its tokens; raise UserError where it is not done here.
+
+    Absent files mean what they mean to sentence-transformers: mean pooling, and nothing behind it.
+    """
+    modules = folder / "modules.json"
+    if modules.exists():
+        kinds = [
+            str(each["type"]).rsplit(".", 1)[-1]
+            for each in json.loads(modules.read_text(encoding="utf-8"))
+        ]
+        # Vectors are scaled to length 1 anyway.
+        if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+            raise _refused(modules, f"modules {', '.join(kinds)}")
+    prompts = folder / "config_sentence_transformers.json"
+    if prompts.exists():
+        name = json.loads(prompts.read_text(encoding="utf-8")).get("default_prompt_name")
+        if name is not None:
+            raise _refused(prompts, f"a prompt ({name}) before each text")
+    file = folder / "1_Pooling" / "config.json"
+    if not file.exists():
+        return "mean"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    modes = [
+        key.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
+        for key, value in config.items()
+        if key.startswith("pooling_mode_") and value is True
+    ] or [config.get("pooling_mode", "mean")]
+    if modes == ["cls"]:
+        return "cls"
+    if modes == ["mean"]:
+        return "mean"
+    raise _refused(file, f"pooling {'+'.join(map(str, modes))}")
+
+
+def _refused(file: Path, what: str) -> UserError:
+    remedy = "take an encoder with mean or CLS pooling and nothing behind it"
+    return UserError(f"{what}: not computed here", where=file, remedy=remedy)
 
 
 def _token_limit(folder: Path, positions: int) -> int:

@@ -24,7 +24,7 @@ from blogtune.models.chat import Chat, open_chat
 from blogtune.models.head import open_head
 from blogtune.models.loading import load_model
 from blogtune.models.prefix import common_prefix, plain_caches, repeated
-from blogtune.runtime.device import device
+from blogtune.runtime.device import device, padded
 
 Logits = npt.NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def mlx_identity(params: OneJudge, folder: Path) -> dict[str, object]:
         "files": receipt["files"],
         "prompt": template("likert"),
         "reply": REPLY,
-        "dtype": "float32" if device().exact_dtype else "stored",
+        "dtype": "float32" if device().dtype else "stored",
     }
 
 
@@ -54,7 +54,7 @@ class MlxJudge:
 
     def __init__(self, params: OneJudge, folder: Path) -> None:
         self.identity: Mapping[str, object] = mlx_identity(params, folder)
-        model = load_model(folder, device().exact_dtype)
+        model = load_model(folder, device().dtype)
         self.network = model.network
         self.head = open_head(model.network)
         self.chat = open_chat(model.tokenizer)
@@ -106,7 +106,7 @@ class MlxJudge:
     ) -> npt.NDArray[np.float64]:
         """The digits' logits behind the end of each row, rows x digits."""
         ends = np.array([len(row) for row in rows], np.int32)
-        inputs = np.zeros((len(rows), ends.max()), np.int32)
+        inputs = np.zeros((len(rows), padded(int(ends.max()))), np.int32)
         for number, row in enumerate(rows):
             inputs[number, : len(row)] = row
         places = np.arange(len(rows), dtype=np.int32) * inputs.shape[1] + ends - 1

@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import httpx
-import ollama
 
 from blogtune.common.errors import UserError
 from blogtune.judging.params import OneJudge
@@ -21,6 +20,7 @@ from blogtune.judging.prompt import DIGITS, Message, messages, reply_schema, tem
 from blogtune.judging.protocol import Item, Verdict, in_order
 from blogtune.judging.scores import from_probabilities, from_text
 from blogtune.ollama.client import NO_ANSWER, OllamaModel, in_a_line
+from blogtune.ollama.package import ollama
 from blogtune.ollama.workers import in_parallel
 
 LOGPROBS, DIGIT, UNIT = "likert logprobs", "likert digit", "unit number"

@@ -5,13 +5,15 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from blogtune.common.params import Section
+from blogtune.common.params import Seconds, Section, Whole
 from blogtune.common.sources import JudgeModelParams
 
 
 def _null_or_url(host: str | None) -> str | None:
     if host is not None and not _is_url(host):
         raise ValueError("must be null or a URL such as http://127.0.0.1:11434")
+    if host is not None and "@" in urlsplit(host).netloc:
+        raise ValueError("must hold no user and password, which dvc.lock would keep")
     return host
 
 
@@ -37,9 +39,9 @@ class OneJudge(Section):
     pull: bool
     # More connections than httpx keeps in its pool would only wait for one another.
     workers: int = Field(ge=1, le=64)
-    timeout_seconds: float = Field(gt=0.0)
+    timeout_seconds: Seconds
     retries: int = Field(ge=0, le=20)
-    batch_items: int = Field(ge=1)
+    batch_items: int = Field(ge=1, le=100_000)
 
     @model_validator(mode="after")
     def _fits_its_model(self) -> "OneJudge":
@@ -54,10 +56,10 @@ class OneJudge(Section):
 
 
 class CheckParams(Section):
-    items: int = Field(ge=1)
-    seed: int = Field(ge=0)
+    items: Whole = Field(ge=1)
+    seed: Whole = Field(ge=0)
     paraphrases: str
-    min_right: int = Field(ge=1)
+    min_right: Whole = Field(ge=1)
     min_auc: float = Field(ge=0.0, le=1.0)
     max_unscored: float = Field(ge=0.0, le=1.0)
     min_retest_agreement: float = Field(ge=0.0, le=1.0)
@@ -66,8 +68,8 @@ class CheckParams(Section):
 
 
 class JudgeParams(OneJudge):
-    other_references: int = Field(ge=0)
-    seed: int = Field(ge=0)
+    other_references: Whole = Field(ge=0)
+    seed: Whole = Field(ge=0)
     min_coverage: float = Field(ge=0.0, le=1.0)
     second: OneJudge | None
     check: CheckParams

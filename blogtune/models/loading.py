@@ -6,9 +6,9 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_unflatten
+from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.models.rope_utils import SuScaledRoPE
-from mlx_lm.utils import load
+from mlx_lm.utils import load, maybe_set_recommended_wired_limit
 
 from blogtune.common.errors import UserError
 
@@ -33,12 +33,16 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
     """
     if not folder.is_dir():
         raise UserError("no model there", where=folder, remedy="run `dvc repro`")
+    # What a model before this one left; and what this one takes stays in a Mac's memory.
+    mx.clear_cache()
+    maybe_set_recommended_wired_limit()
     try:
-        network, tokenizer, config = load(str(folder), return_config=True)  # type: ignore[misc]
+        network, tokenizer, config = load(str(folder), lazy=True, return_config=True)  # type: ignore[misc]
         if dtype is not None:
             network.set_dtype(dtype)
         if adapter is not None:
             _load_adapter(network, adapter)
+        materialize(network)
     except UNLOADABLE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UserError(f"mlx-lm cannot load it: {reason}", where=folder) from error
@@ -47,6 +51,13 @@ def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None
     _mend_long_ropes(network, config)
     network.eval()
     return LoadedModel(network, tokenizer, config, folder)
+
+
+def materialize(network: nn.Module) -> None:
+    """Compute the weights, one after the other: so only one is there in two types at a time."""
+    weights: dict[str, mx.array] = dict(tree_flatten(network.parameters()))
+    for weight in weights.values():
+        mx.eval(weight)
 
 
 def storage_dtype(folder: Path) -> mx.Dtype:

@@ -8,6 +8,7 @@ import numpy as np
 
 from blogtune.models.head import open_head
 from blogtune.models.prefix import common_prefix, plain_caches, read, repeated
+from blogtune.runtime.device import padded
 
 # At once; of each token behind a question a logit for every word of the vocabulary is in memory.
 TOKENS = 1024
@@ -28,7 +29,7 @@ def read_answers(
     while order:
         count = fitting((len(texts[place]) for place in order), TOKENS)
         group, order = order[:count], order[count:]
-        inputs = np.zeros((count, len(texts[group[-1]])), np.int32)
+        inputs = np.zeros((count, padded(len(texts[group[-1]]))), np.int32)
         rows: list[np.typing.NDArray[np.int32]] = []
         for row, place in enumerate(group):
             text, expected = texts[place], len(answers[place]) + 1

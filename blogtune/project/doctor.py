@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
-import psutil
 
 from blogtune.common.blas import LOADED
 from blogtune.common.errors import UserError
@@ -18,9 +17,10 @@ from blogtune.cpu.cores import usable_cores
 from blogtune.judging.params import OneJudge
 from blogtune.ollama.client import OllamaModel
 from blogtune.project import machine
+from blogtune.project.mending import broken
 from blogtune.project.needs import needs_of
 from blogtune.project.settings import Settings, obstacles
-from blogtune.runtime.device import device
+from blogtune.runtime.device import device, free_memory
 
 GIB = 2**30
 PACKAGES = ("mlx", "mlx-lm", "dvc", "datasets", "pandas", "ollama", "huggingface_hub", "click")
@@ -47,6 +47,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _room(settings)
     yield from ollama(settings) or [Finding("Ollama", "not needed")]
     yield _hub_token(settings)
+    for each in broken():
+        yield Finding(each.where, each.what, each.remedy)
     for each in obstacles(settings):
         yield Finding(each.where, f"cannot run yet: {each.what}", each.remedy)
 
@@ -90,7 +92,7 @@ def _threads() -> Finding:
 
 def _room(settings: Settings) -> Iterator[Finding]:
     """Memory and disk, against what the settings need as far as that can be known."""
-    memory, disk = psutil.virtual_memory().available, shutil.disk_usage(Path.cwd()).free
+    memory, disk = free_memory(), shutil.disk_usage(Path.cwd()).free
     try:
         needs = needs_of(settings)
     except UserError as error:
@@ -99,7 +101,12 @@ def _room(settings: Settings) -> Iterator[Finding]:
         return
     less = "lower train.batch_pairs, or close other programs"
     yield _enough("memory", memory, needs.memory(), less)
-    yield _enough("disk", disk, needs.disk(), "free some, or move DVC's: dvc cache dir --local")
+    yield _enough(
+        "disk",
+        disk,
+        needs.disk(),
+        "free some space, or move DVC's cache: dvc cache dir --local <folder>",
+    )
 
 
 def _enough(name: str, free: int, need: int, remedy: str) -> Finding:
@@ -119,13 +126,13 @@ def _on_server(judge: OneJudge) -> Finding:
         digest = model.digest()
     except UserError as error:
         problem = replace(error.problem, remedy="")
-        remedy = error.problem.remedy or f"see to the server at {model.address}"
+        remedy = error.problem.remedy or f"check the server at {model.address}"
         return Finding("Ollama", str(problem), remedy)
     if digest is None:
         pull = f"run `ollama pull {model.name}`, or set pull: true"
         return Finding("Ollama", f"no {model.name} at {model.address}", pull)
     changed = judge.model.revision not in (None, digest)
-    remedy = "not the one in params.yaml: `make pin` takes it" if changed else ""
+    remedy = "params.yaml has another digest: `make pin` takes this one" if changed else ""
     return Finding("Ollama", f"{model.name} at {model.address}, {digest[:12]}", remedy)
 
 
@@ -134,7 +141,8 @@ def _hub_token(settings: Settings) -> Finding:
 
     hub = any(source.scheme == "hub" for source in settings.sources().values())
     if get_token():
-        return Finding("hub token", "there")
+        return Finding("hub token", "found")
     return Finding(
-        "hub token", "none; needed for what is gated or private" if hub else "none; not needed"
+        "hub token",
+        "none; needed for gated and private repositories" if hub else "none; not needed",
     )

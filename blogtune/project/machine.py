@@ -32,7 +32,7 @@ def _python() -> str:
         return f"{found}: too new, packages have no wheels for it yet; {remedy}"
     usual = platform.python_implementation() == "CPython"
     if not usual or sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return f"{found}: packages have wheels for the usual CPython alone; {remedy}"
+        return f"{found}: packages have wheels for standard CPython only; {remedy}"
     return ""
 
 

@@ -12,8 +12,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from blogtune.answering.caches import GROWTH, cache_bytes
 from blogtune.common.errors import UserError
 from blogtune.common.progress import size_text
 from blogtune.common.sources import DatasetParams, ModelParams
@@ -21,10 +20,13 @@ from blogtune.fetching import hub, repositories
 from blogtune.fetching.fetch import read_receipt
 from blogtune.fetching.hub import HubFile, Repository, count_text
 from blogtune.project.settings import Settings
-from blogtune.runtime.device import device
+from blogtune.runtime.device import device, free_memory
+from blogtune.runtime.workers import how_many
 
 # Adapter, answers, the training's checkpoints, and what other programs write meanwhile.
 ALL_ELSE = 2**30
+# A question with what a chat template says around it; the data may not be here yet.
+PROMPT_TOKENS = 200
 FOLDERS = {
     "model": Path("models/base"),
     "judge.model": Path("models/judge"),
@@ -49,19 +51,32 @@ class Download:
 
 @dataclass(frozen=True)
 class Weights:
-    """A model's weights: bytes as they are stored, their number, and whether few bits hold each."""
+    """A model's weights: bytes as they are stored, their number, and whether few bits hold each.
+
+    `a_token` is how many numbers the model keeps of each token of a text; 0 where nobody knows.
+    """
 
     stored: int
     number: float
     quantized: bool
+    a_token: int = 0
 
     def merged(self) -> int:
         """Bytes of the fused model's files; those of few bits become half floats."""
         return int(2 * self.number) if self.quantized else self.stored
 
-    def memory(self) -> int:
+    def fusing(self) -> int:
         """Bytes of the larger of the adapted and the fused model, which `fuse` reads in turn."""
-        return int(4 * self.number) if device().exact_dtype else max(self.stored, self.merged())
+        return int(4 * self.number) if device().dtype else max(self.stored, self.merged())
+
+    def answering(self, settings: Settings) -> int:
+        """Bytes of all processes that answer, with the caches of as many answers as must fit."""
+        asked = settings.answer.batch_questions
+        step = GROWTH * self.a_token * (4 if device().dtype else 2)
+        count = 1 if asked == "auto" else asked
+        caches = cache_bytes(step, count, PROMPT_TOKENS, settings.answer.max_tokens)
+        processes = how_many(settings.runtime, self.stored)
+        return processes * (self.fusing() + caches)
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,7 @@ class Needs:
 
     downloads: list[Download]
     weights: Weights | None
+    settings: Settings
 
     def parts_of_disk(self) -> dict[str, int]:
         """What will be written, by where it will lie."""
@@ -77,17 +93,20 @@ class Needs:
         fetched = sum(download.bytes for download in self.downloads)
         return {
             ".dvc/hub": sum(download.missing for download in self.downloads),
-            "their folders": fetched,
+            "models and data": fetched,
             "models/fused": merged,
-            "DVC's copies": fetched + merged,
-            "all else": ALL_ELSE,
+            "DVC's cache": fetched + merged,
+            "other files": ALL_ELSE,
         }
 
     def disk(self) -> int:
         return sum(self.parts_of_disk().values())
 
     def memory(self) -> int:
-        return self.weights.memory() + ALL_ELSE if self.weights else ALL_ELSE
+        """What the hungrier of `fuse` and `answer` takes."""
+        if self.weights is None:
+            return ALL_ELSE
+        return max(self.weights.fusing(), self.weights.answering(self.settings)) + ALL_ELSE
 
     def lines(self) -> Iterator[str]:
         """Tell it, with what this machine has."""
@@ -99,18 +118,18 @@ class Needs:
             yield f"to fetch: {source} ({download.key}), {count}, {size}{also}"
         parts = ", ".join(f"{n} {size_text(s)}" for n, s in self.parts_of_disk().items() if s)
         yield f"disk: {size_text(self.disk())} needed ({parts}), {size_text(_disk())} free"
-        memory, free = self.memory(), psutil.virtual_memory().available
-        lack = "; it may not suffice" if memory > free else ""
+        memory, free = self.memory(), free_memory()
+        lack = "; that may not be enough" if memory > free else ""
         yield f"memory: about {size_text(memory)} needed, {size_text(free)} free{lack}"
-        yield "time: fetching takes what your line allows; training tells its own before it starts"
+        yield "time: the download depends on your connection; train tells its own before it starts"
 
     def check_disk(self) -> None:
         """Raise UserError where the disk has not room for all copies."""
         if self.disk() > _disk():
             raise UserError(
-                f"{size_text(self.disk())} are needed, {size_text(_disk())} are free",
+                f"{size_text(self.disk())} needed, {size_text(_disk())} free",
                 where="disk",
-                remedy="free some, or move DVC's copies: dvc cache dir --local",
+                remedy="free some space, or move DVC's cache: dvc cache dir --local <folder>",
             )
 
 
@@ -126,7 +145,8 @@ def needs_of(settings: Settings) -> Needs:
     ]
     of_base = (download for download in downloads if download.key == "model")
     listed = next(of_base, None)
-    return Needs(downloads, _listed_weights(listed) if listed else _weights(settings.model))
+    weights = _listed_weights(listed) if listed else _weights(settings.model)
+    return Needs(downloads, weights, settings)
 
 
 def _download(key: str, source: ModelParams | DatasetParams) -> Download:
@@ -177,9 +197,19 @@ def _counted(stored: int, config: dict[str, Any]) -> Weights:
     if isinstance(quantization, dict):
         # MLX keeps a scale and an offset, of 16 bits each, for every group.
         bits = quantization["bits"] + 32 / quantization["group_size"]
-        return Weights(stored, stored * 8 / bits, quantized=True)
+        return Weights(stored, stored * 8 / bits, quantized=True, a_token=_cached(config))
     wide = config.get("dtype", config.get("torch_dtype")) == "float32"
-    return Weights(stored, stored / (4 if wide else 2), quantized=False)
+    return Weights(stored, stored / (4 if wide else 2), quantized=False, a_token=_cached(config))
+
+
+def _cached(config: dict[str, Any]) -> int:
+    """Keys and values of all layers, for one token."""
+    try:
+        heads = config["num_attention_heads"]
+        size = config.get("head_dim") or config["hidden_size"] // heads
+        return 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * size
+    except (KeyError, TypeError):
+        return 0
 
 
 def _disk() -> int:

@@ -3,6 +3,7 @@
 No stage imports this: a stage reads its own section, and only that reruns it.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from blogtune.answering.params import AnswerParams
 from blogtune.baselines.params import BaselineParams
 from blogtune.common.errors import Problem, UserError
 from blogtune.common.files import atomic_text
-from blogtune.common.params import PARAMS_FILE, Section, read_params
+from blogtune.common.params import PARAMS_FILE, Section, load_yaml, read_params, shown
+from blogtune.common.pipeline import check_not_written
 from blogtune.common.sources import DatasetParams, ModelParams
 from blogtune.comparing.params import CompareParams
-from blogtune.data.params import DataParams
+from blogtune.data.params import FETCHED, DataParams
 from blogtune.exporting.params import ExportParams
 from blogtune.fusing.params import FuseParams
 from blogtune.judging.params import JudgeParams, OneJudge
@@ -55,6 +57,15 @@ class Settings(Section):
         data = {"data.fetch": self.data.fetch} if self.data.fetch.source else {}
         return {**self.models(), **data}
 
+    def own_files(self) -> Iterator[tuple[str, Path, list[Path]]]:
+        """What of the user's own is read, by its key, and which of the outputs it may be."""
+        for key, each in self.models().items():
+            if each.scheme == "path":
+                yield f"{key}.source", Path(each.name), []
+        fetched = [Path(FETCHED)] if self.data.fetch.source else []
+        yield "data.path", Path(self.data.path), fetched
+        yield "judge.check.paraphrases", Path(self.judge.check.paraphrases), []
+
     def judges(self) -> dict[str, OneJudge]:
         """Every judge, by its key."""
         second = {"judge.second": self.judge.second} if self.judge.second else {}
@@ -73,11 +84,21 @@ def obstacles(settings: Settings) -> list[Problem]:
         for name, each in settings.sources().items()
         if each.scheme in PINNED and each.revision is None
     ]
+    for key, place, but in settings.own_files():
+        try:
+            check_not_written(place, key, but=but)
+        except UserError as error:
+            found.append(error.problem)
     path, paraphrases = settings.data.path, settings.judge.check.paraphrases
     if settings.data.fetch.source is None and not Path(path).exists():
         found.append(Problem(f"{path} is not there", "data.path", "put the data there"))
+    found += [
+        Problem("neither a file nor a folder: whoever opened it would wait", str(each), "remove it")
+        for each in (Path(path), *Path(path).rglob("*"), Path(paraphrases))
+        if each.exists() and not each.is_file() and not each.is_dir()
+    ]
     if not Path(paraphrases).exists():
-        none = "an empty file stands for none"
+        none = "if you have none, name an empty file"
         found.append(Problem(f"{paraphrases} is not there", "judge.check.paraphrases", none))
     return found
 
@@ -85,10 +106,10 @@ def obstacles(settings: Settings) -> list[Problem]:
 def profile_file(name: str) -> Path:
     """The file of a profile, there or not. Raises UserError for none, or a path as ../params."""
     if not name:
-        raise UserError(f"make use PROFILE=<name>: there are {_names(PROFILES)}")
+        raise UserError("no PROFILE given", remedy=f"make use PROFILE=<name>: {_names(PROFILES)}")
     if Path(name).name != name:
         raise UserError(
-            "not a name but a path", where=f"PROFILE={name}", remedy=f"name a file in {PROFILES}/"
+            "a path, not a name", where=f"PROFILE={name}", remedy=f"name a file in {PROFILES}/"
         )
     return PROFILES / f"{name}.yaml"
 
@@ -107,9 +128,11 @@ def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
         raise UserError(
             "no such profile", where=profile, remedy=f"there are {_names(profile.parent)}"
         )
-    yaml = _round_trip()
-    values = yaml.load(path)
-    changes = _overlay(values, yaml.load(profile), "", profile)
+    values, laid_over = (load_yaml(each, comments=True) for each in (path, profile))
+    for file, loaded in ((path, values), (profile, laid_over)):
+        if not isinstance(loaded, dict):
+            raise UserError("no sections with keys", where=file)
+    changes = _overlay(values, laid_over, "", profile)
     before = path.read_text(encoding="utf-8")
     _write(values, path)
     try:
@@ -117,13 +140,15 @@ def use_profile(profile: Path, path: Path = PARAMS_FILE) -> list[str]:
     except UserError as error:
         with atomic_text(path) as file:
             file.write(before)
-        raise UserError(f"with it {error}", where=profile, remedy="nothing was changed") from error
+        raise UserError(
+            f"makes this invalid: {error}", where=profile, remedy="nothing was changed"
+        ) from error
     return changes
 
 
 def set_value(key: str, value: Any, path: Path = PARAMS_FILE) -> None:
     """Set one dotted key in params.yaml, comments kept."""
-    values = _round_trip().load(path)
+    values = load_yaml(path, comments=True)
     *sections, last = key.split(".")
     inner = values
     for name in sections:
@@ -134,8 +159,11 @@ def set_value(key: str, value: Any, path: Path = PARAMS_FILE) -> None:
 
 def _write(values: Any, path: Path) -> None:
     """Write what a round trip read, atomically."""
-    with atomic_text(path) as file:
-        _round_trip().dump(values, file)
+    try:
+        with atomic_text(path) as file:
+            _round_trip().dump(values, file)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"a value cannot be written: {error}", where=path) from error
 
 
 def _overlay(values: Any, overlay: Any, where: str, profile: Path) -> list[str]:
@@ -153,7 +181,7 @@ def _overlay(values: Any, overlay: Any, where: str, profile: Path) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    return "null" if value is None else str(value)
+    return "null" if value is None else shown(value) if isinstance(value, int) else str(value)
 
 
 def _round_trip() -> YAML:

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from blogtune.common.model_files import is_of_model
 from blogtune.common.progress import progress
 from blogtune.exporting.weights import FUSED
 from blogtune.publishing.facts import ADAPTER, GGUF
 from blogtune.publishing.params import PublishParams
 
 CARD = "README.md"
+# In mlx-lm's format.
+ADAPTER_FILES = ("adapters.safetensors", "adapter_config.json")
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,15 @@ def folders(params: PublishParams) -> dict[Path, str]:
 
 
 def read_entries(params: PublishParams) -> dict[Path, list[Entry]]:
-    """The files to publish by the folder they lie in, every one read once. Hidden files stay."""
+    """The files to publish by the folder they lie in, every one read once, and no others.
+
+    What they say is what dvc.lock names, or nothing is published.
+    """
     places = [
         (folder, f"{inside}{file.relative_to(folder).as_posix()}", file)
         for folder, inside in folders(params).items()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and not file.name.startswith(".")
+        if file.is_file() and _is_published(file.relative_to(folder).as_posix())
     ]
     if params.gguf and GGUF.is_file():
         places.append((GGUF.parent, GGUF.name, GGUF))
@@ -57,6 +63,10 @@ def read_entries(params: PublishParams) -> dict[Path, list[Entry]]:
     for folder, path, file in progress(places, desc="reading what is published", unit="files"):
         entries.setdefault(folder, []).append(_read(path, file))
     return entries
+
+
+def _is_published(path: str) -> bool:
+    return path in ADAPTER_FILES or is_of_model(path)
 
 
 def dvc_name(entries: list[Entry], inside: str) -> str:

@@ -55,6 +55,7 @@ def _metadata(facts: Facts) -> ModelCardData:
     from_hub = facts.settings.model.scheme == "hub"
     known = from_hub or said.lower() in {*COMMON, "unknown", "other"}
     return ModelCardData(
+        language=facts.settings.publish.language,
         license=said.lower() if known else "other",
         license_name=None if known else said,
         base_model=facts.settings.model.name if from_hub else None,
@@ -231,7 +232,7 @@ def _each_limit(facts: Facts) -> Iterator[str]:
             "posts in other words, not knowledge of untold ones."
         )
     if facts.fitness.blind_spots:
-        yield f"The judge does not see, or hardly: {escaped(facts.fitness.blind_spots)}."
+        yield f"Known blind spots of the judge: {escaped(facts.fitness.blind_spots)}."
     if facts.comparison["near_duplicates"]:
         count = facts.comparison["near_duplicates"]
         yield f"{count} test questions nearly stand in the training data."

@@ -27,10 +27,10 @@ def of_the_run(facts: Facts, *, even_if_worse: bool = False) -> Iterator[Problem
     """Those that lie in the settings and in what was measured."""
     params = facts.settings.publish
     if params.repository is None:
-        yield Problem("null", "publish.repository", "set it to <owner>/<name>")
+        yield Problem("not set", "publish.repository", "set it to <owner>/<name>")
     yield from _no_parity(facts)
     if facts.outcome == "worse" and not even_if_worse:
-        anyway = "`make publish EVEN_IF_WORSE=1` publishes it all the same, the card says so"
+        anyway = "`make publish EVEN_IF_WORSE=1` publishes it anyway, and the card says so"
         yield Problem(facts.verdict, remedy=anyway)
     if not facts.outcome:
         where = "metrics/comparison.json"
@@ -45,7 +45,7 @@ def _changes_in_git() -> Iterator[Problem]:
     status = git("status", "--porcelain", "--", ".", f":(exclude){RECEIPT}").splitlines()
     if status:
         names = _some([line[3:] for line in status])
-        yield Problem(f"not committed: {names}", "git", "commit or remove it")
+        yield Problem(f"not committed: {names}", "git", "commit the changes, or undo them")
 
 
 def _changes_in_dvc() -> Iterator[Problem]:
@@ -73,21 +73,21 @@ def _no_parity(facts: Facts) -> Iterator[Problem]:
     near = divergence <= limits.max_kl and fusion["top1_agreement"] >= limits.min_top1_agreement
     if not near:
         yield Problem(
-            f"not the adapted model: mean KL {divergence:.1e} (fuse.max_kl {limits.max_kl:.0e}), "
-            f"top-1 agreement {fusion['top1_agreement']:.4f} (fuse.min_top1_agreement "
-            f"{limits.min_top1_agreement})",
+            f"departs from the adapted model: mean KL {divergence:.1e} (fuse.max_kl "
+            f"{limits.max_kl:.0e}), top-1 agreement {fusion['top1_agreement']:.4f} "
+            f"(fuse.min_top1_agreement {limits.min_top1_agreement})",
             "metrics/fusion.json",
-            "it must not ship",
+            "do not ship it",
         )
 
 
 def _licenses(facts: Facts) -> Iterator[Problem]:
     params, stated = facts.settings.publish, facts.base.get("license")
     if facts.license is None:
-        what = f"{facts.base.get('source')} states no license, and it is the result's"
+        what = f"{facts.base.get('source')} states no license, which the result would inherit"
         yield Problem(what, "models/base/source.json", "set publish.license")
     elif params.license is not None and stated is not None and params.license != stated:
-        what = f"{params.license}, but the base states {stated}, which is the result's"
+        what = f"{params.license}, but the base states {stated}, which the result inherits"
         yield Problem(what, "publish.license", "set it to null")
     yield from _data_license(facts)
 
@@ -98,7 +98,7 @@ def _data_license(facts: Facts) -> Iterator[Problem]:
         where = f"{facts.settings.data.path} has no README.md with a section License"
         if facts.fetched:
             where = f"the hub states none of {facts.fetched['source']}"
-        yield Problem(f"null, and {where}", "publish.data_license", "set it")
+        yield Problem(f"not set, and {where}", "publish.data_license", "set it")
     elif stated is not None and said not in (None, stated):
         what = f"{said}, but {facts.fetched['source']} states {stated}"
         yield Problem(what, "publish.data_license", "set it to null")
@@ -108,7 +108,7 @@ def _no_gguf() -> Iterator[Problem]:
     if not GGUF.is_file():
         yield Problem(f"{GGUF} is not there", "publish.gguf", "run `make export`")
     elif weights_of(GGUF.parent) != lock.outputs().get(str(FUSED)):
-        what = f"{GGUF} is not of these models/fused"
+        what = f"{GGUF} was not made from the present models/fused"
         yield Problem(what, "publish.gguf", "run `make export`")
 
 

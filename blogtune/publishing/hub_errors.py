@@ -1,7 +1,5 @@
 """What goes wrong with the hub, in one line, and without its secrets."""
 
-import logging
-import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from json import JSONDecodeError
@@ -11,8 +9,9 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from blogtune.common.errors import UserError
+from blogtune.fetching.surroundings import without_queries
 
-AGAIN = "run `make publish` again, what has arrived is not sent twice"
+AGAIN = "run `make publish` again; what has arrived is not sent twice"
 LONGEST = 300
 
 
@@ -31,35 +30,22 @@ def hub_errors(api: HfApi, doing: str) -> Generator[None]:
         raise UserError("stopped", where=doing, remedy=AGAIN) from None
 
 
-class WithoutQueries(logging.Filter):
-    """Drops the queries of URLs from log records: that of an upload's URL is a key to it."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = _without_queries(record.getMessage()), ()
-        return True
-
-
-def quiet_client() -> None:
-    """Let the client's log, which tells of its waiting, show no key."""
-    for handler in logging.getLogger("huggingface_hub").handlers:
-        handler.addFilter(WithoutQueries())
-
-
 def _said(error: BaseException) -> tuple[str, str]:
     """What went wrong, and what to do."""
     http = _http_error(error)
     if http is None and isinstance(error, KeyError | TypeError | JSONDecodeError):
-        return "the answer is not what the hub's protocol says", AGAIN
+        return "the reply does not follow the hub's protocol", AGAIN
     if http is None:
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         return reason[:LONGEST], AGAIN
     status = http.response.status_code
     if status == 401:
-        return "the hub does not accept the token (401)", "`hf auth login`, or set HF_TOKEN anew"
+        return "the hub does not accept the token (401)", "run `hf auth login`, or set HF_TOKEN"
     if status == 403:
-        return "the token may not do this (403)", "`hf auth login` with one that may write there"
+        what = "the token has no permission for this (403)"
+        return what, "run `hf auth login` with a token that may write there"
     if status in (409, 412):
-        return f"it changed meanwhile ({status})", AGAIN
+        return f"the repository changed meanwhile ({status})", AGAIN
     if status == 429:
         wait = http.response.headers.get("Retry-After")
         return "too many requests (429)", f"wait{f' {wait} s' if wait else ''}, then {AGAIN}"
@@ -75,8 +61,4 @@ def _http_error(error: BaseException | None) -> HfHubHTTPError | None:
 
 
 def _without_secrets(text: str, token: str) -> str:
-    return _without_queries(text).replace(token, "<token>")
-
-
-def _without_queries(text: str) -> str:
-    return re.sub(r"\?[\w.~%-]+=[^\s'\"]*", "", text)
+    return without_queries(text).replace(token, "<token>")

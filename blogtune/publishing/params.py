@@ -12,6 +12,7 @@ class PublishParams(Section):
     private: bool
     adapter: bool
     gguf: bool
+    language: str | None = Field(pattern="^[a-z]{2,3}$")
     license: str | None = Field(min_length=1)
     data_license: str | None = Field(min_length=1)
 

@@ -42,6 +42,6 @@ def read_receipt(repository: str, path: Path = RECEIPT) -> Receipt | None:
         receipt = Receipt.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(
-            "not a receipt", where=path, remedy=f"`git checkout {path}`, or remove it"
+            "not a receipt", where=path, remedy=f"run `git checkout {path}`, or remove it"
         ) from error
     return receipt if receipt.repository == repository else None

@@ -13,6 +13,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from blogtune.common.errors import UserError
+from blogtune.common.output import without_password
 from blogtune.publishing.bundle import CARD, Entry
 from blogtune.publishing.hub_errors import hub_errors
 from blogtune.publishing.receipt import PublishedFile, Receipt
@@ -29,7 +30,7 @@ class Target:
 
     @property
     def url(self) -> str:
-        return f"{self.api.endpoint}/{self.repository}"
+        return without_password(f"{self.api.endpoint}/{self.repository}")
 
 
 def publish(
@@ -85,7 +86,7 @@ def _open(target: Target) -> str:
     if bool(info.private) != target.private:
         is_, wanted = ("private", "public") if info.private else ("public", "private")
         raise UserError(
-            f"is {is_}, publish.private wants it {wanted}",
+            f"is {is_}, but publish.private asks for {wanted}",
             where=target.repository,
             remedy=f"change one of them ({target.url}/settings)",
         )

@@ -9,4 +9,6 @@ from blogtune.common.params import Section
 
 class RuntimeParams(Section):
     dtype: Literal["auto", "float32", "float16", "bfloat16"]
-    processes: PositiveInt | Annotated[str, Field(pattern=r"^auto$|\.json$")]
+    processes: (
+        Annotated[PositiveInt, Field(le=64)] | Annotated[str, Field(pattern=r"^auto$|\.json$")]
+    )

@@ -37,11 +37,13 @@ MOST = 4
 MEMORY_FACTOR = 4
 
 
-def how_many(params: RuntimeParams, model: Path) -> int:
-    """The number of processes: `runtime.processes`, or as many as cores and memory are good for."""
+def how_many(params: RuntimeParams, stored: int) -> int:
+    """The number of processes: `runtime.processes`, or as many as cores and memory are good for.
+
+    `stored` are the bytes of the model's weights.
+    """
     if isinstance(params.processes, int):
         return params.processes
-    stored = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     fit = psutil.virtual_memory().total // max(1, MEMORY_FACTOR * stored)
     return max(1, min(MOST, device().cores, fit))
 
@@ -66,7 +68,7 @@ def worker_group(
         return
     if isinstance(params.processes, str) and params.processes != "auto":
         launch(Path(params.processes), command)
-    count = how_many(params, model)
+    count = how_many(params, sum(file.stat().st_size for file in model.glob("*.safetensors")))
     if "OPENBLAS_NUM_THREADS" not in os.environ:
         set_blas_threads(max(1, usable_cores() // count))
     if count == 1:

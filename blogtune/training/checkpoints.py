@@ -6,6 +6,7 @@
         0000040/                      what was known after iteration 40
             adapters.safetensors, adapter_config.json   for mlx_lm.generate --adapter-path
             state.safetensors         adapter, optimizer, best adapter so far; curve and losses
+            state.sha256              its digest, without which nothing goes on from it
 
 They are not among the stage's outputs, which DVC deletes before it starts the stage. Data order and
 randomness need no place here: both follow from the seed and the iteration.
@@ -27,13 +28,15 @@ import mlx.core as mx
 
 from blogtune.common.errors import UserError
 from blogtune.common.files import atomic_folder, sha256, write_json
+from blogtune.common.progress import say
 from blogtune.training.lora import write_adapter
 from blogtune.training.params import LoraParams
 
 Arrays = dict[str, mx.array]
 # Hexadecimal digits of a fingerprint in a folder's name.
 DIGITS = 16
-LOCK, FINGERPRINT, STATE = "lock", "fingerprint.json", "state.safetensors"
+LOCK, FINGERPRINT = "lock", "fingerprint.json"
+STATE, DIGEST = "state.safetensors", "state.sha256"
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,17 @@ class Checkpoints:
         self.keep = keep
 
     def latest(self) -> bytes:
-        """The newest state as `save` wrote it, for `unpack`; nothing where there is none."""
-        saved = _iterations(self.folder)
-        return (saved[-1] / STATE).read_bytes() if saved else b""
+        """The newest state that is as `save` wrote it, for `unpack`; nothing where there is none.
+
+        One that is not is told and deleted: an older one is as good, only longer ago.
+        """
+        for path in reversed(_iterations(self.folder)):
+            packed = _whole(path)
+            if packed:
+                return packed
+            say(f"{path}: damaged since it was written; passed over")
+            shutil.rmtree(path, ignore_errors=True)
+        return b""
 
     def save(self, state: State, lora: LoraParams, keys: list[str]) -> None:
         """Write the state, whole or not at all, and delete all but the last `keep`.
@@ -71,6 +82,7 @@ class Checkpoints:
         with atomic_folder(path) as folder:
             write_adapter(folder, state.adapter, lora, keys)
             _pack(state, folder / STATE)
+            (folder / DIGEST).write_text(sha256(folder / STATE), encoding="utf-8")
         for old in _iterations(self.folder)[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -129,10 +141,11 @@ def others(root: Path, fingerprint: Mapping[str, str]) -> list[str]:
         saved = _iterations(file.parent)
         try:
             theirs = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            # It is done just now, and deletes what it had.
+        except (OSError, ValueError):
+            # It is done just now, and deletes what it had; or it cannot be read.
             continue
-        differing = [part for part in fingerprint if theirs.get(part) != fingerprint[part]]
+        known: dict[str, Any] = theirs if isinstance(theirs, dict) else {}
+        differing = [part for part in fingerprint if known.get(part) != fingerprint[part]]
         if saved and differing:
             lines.append(
                 f"{file.parent}: not used, it differs in {' and '.join(differing)} (iteration "
@@ -179,6 +192,15 @@ def _pack(state: State, file: Path) -> None:
     # Python writes a float so that it reads back as the same one.
     known = json.dumps({"iteration": state.iteration, "progress": state.progress})
     mx.save_safetensors(str(file), arrays, {"state": known})
+
+
+def _whole(path: Path) -> bytes:
+    """The state, or nothing where it is not what its digest says."""
+    try:
+        packed, digest = (path / STATE).read_bytes(), (path / DIGEST).read_bytes()
+    except OSError:
+        return b""
+    return packed if hashlib.sha256(packed).hexdigest().encode() == digest else b""
 
 
 def _iterations(folder: Path) -> list[Path]:

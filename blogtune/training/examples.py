@@ -10,6 +10,7 @@ import numpy.typing as npt
 from blogtune.common.errors import UserError
 from blogtune.common.records import Pair
 from blogtune.models.chat import Chat
+from blogtune.runtime.device import padded
 
 # What a network computed of each token, (..., tokens, width).
 States = npt.NDArray[np.float32]
@@ -68,7 +69,7 @@ def make_examples(pairs: Sequence[Pair], chat: Chat, max_tokens: int) -> tuple[l
 
 def make_batch(examples: Sequence[Example]) -> Batch:
     """Pad the examples at their ends; only answer tokens are predicted."""
-    length = max(example.tokens for example in examples) - 1
+    length = padded(max(example.tokens for example in examples) - 1)
     inputs = np.zeros((len(examples), length), np.int32)
     rows: list[int] = []
     targets: list[int] = []
@@ -101,7 +102,7 @@ def padding_share(examples: Sequence[Example], size: int) -> float:
         )
     lengths = sorted(example.tokens - 1 for example in examples)
     batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
-    return 1 - sum(lengths) / sum(len(batch) * batch[-1] for batch in batches)
+    return 1 - sum(lengths) / sum(len(batch) * padded(batch[-1]) for batch in batches)
 
 
 def _orders(examples: Sequence[Example], size: int, seed: int) -> Iterator[list[int]]:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
-import psutil
 
 from blogtune.common.errors import UserError
 from blogtune.common.progress import size_text
-from blogtune.runtime.device import fast_math
+from blogtune.runtime.device import fast_math, free_memory
 from blogtune.training.activation_cache import ActivationCache
 from blogtune.training.examples import Batch
 from blogtune.training.setup import Setup
@@ -51,7 +50,7 @@ def measure(
 def refuse_too_large(setup: Setup, cost: Cost, cached: int) -> None:
     """Raise UserError where a step does not fit beside the bytes of cached activations."""
     needed = _step_bytes(setup, cost)
-    free = max(0, psutil.virtual_memory().available - cached)
+    free = max(0, free_memory() - cached)
     if needed > free:
         params = setup.params
         other = ", or set train.gradient_checkpointing: true"

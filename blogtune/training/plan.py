@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlx.core as mx
+
 from blogtune.common.progress import progress
 from blogtune.runtime.device import device, fast_math
 from blogtune.training.activation_cache import ActivationCache, shared_prefix
@@ -47,6 +49,7 @@ def choose_step(setup: Setup, folder: Path, done: int) -> Candidate:
     storage = storage if chosen.cache else "off"
     batch = make_batch(setup.shortest_and_longest())
     cost = measure(chosen.step, chosen.cache, batch, setup.group)
+    mx.clear_cache()
     stored = 0 if storage == "off" else stored_bytes(setup)
     refuse_too_large(setup, cost, stored if storage == "memory" else 0)
     setup.say(forecast(setup, cost, done, stored, storage))
@@ -57,6 +60,7 @@ def choose_step(setup: Setup, folder: Path, done: int) -> Candidate:
             for count in chosen.cache.fill(everything, setup.params.batch_pairs, storage, folder):
                 bar.update(count)
         chosen.cache.release_weights()
+        mx.clear_cache()
     return chosen
 
 

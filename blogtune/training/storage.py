@@ -5,11 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Literal, cast
 
-import psutil
-
 from blogtune.common.errors import UserError
 from blogtune.common.progress import size_text
 from blogtune.runtime.collectives import broadcast
+from blogtune.runtime.device import free_memory
 from blogtune.training.activation_cache import cache_bytes
 from blogtune.training.params import TrainParams
 from blogtune.training.setup import Setup
@@ -27,7 +26,7 @@ def choose_storage(setup: Setup, folder: Path) -> Storage:
     if not needed:
         return "off"
     folder.mkdir(parents=True, exist_ok=True)
-    memory, disk = psutil.virtual_memory().available, shutil.disk_usage(folder).free
+    memory, disk = free_memory(), shutil.disk_usage(folder).free
     fits = {"memory": needed < MEMORY_SHARE * memory, "disk": needed < DISK_SHARE * disk}
     if wanted == "auto":
         # Not by a measured time: the same run must take the same way, or its bytes may differ.

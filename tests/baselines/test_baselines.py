@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,3 +148,8 @@ def test_every_text_is_nearest_to_itself_or_to_its_double_before_it(texts: list[
 def test_what_is_missing_is_said(train: list[Pair], base: list[Answer], message: str) -> None:
     with pytest.raises(UserError, match=message):
         list(baselines(train, base, FINETUNED, 7))
+
+
+def test_the_nearest_text_is_found_without_spaces_between_words() -> None:
+    texts = ["青松山屋有多少张床？", "白桦山屋提供什么汤？", "狗可以睡在红杉山屋里吗？"]
+    assert [Nearest(texts).find(question) for question in ("有什么汤？", "红杉的狗")] == [1, 2]

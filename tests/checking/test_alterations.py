@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 import re
 
 import pytest
@@ -41,6 +42,7 @@ def test_padding_keeps_the_text_and_adds_to_both_its_ends() -> None:
         pytest.param("One two three four.", "One two", id="even"),
         pytest.param("One two  three\nfour five.", "One two", id="odd: the shorter half"),
         pytest.param("One.", None, id="one word"),
+        pytest.param("小屋有两个房间。", "小屋有两", id="letters where there are no spaces"),
     ],
 )
 def test_half_an_answer_is_its_first_words(text: str, expected: str | None) -> None:
@@ -65,6 +67,8 @@ def test_half_an_answer_is_its_first_words(text: str, expected: str | None) -> N
         ),
         pytest.param("A isle has islands.", "A isle has not islands.", id="whole words only"),
         pytest.param("Der Rang ist klein.", None, id="another language"),
+        pytest.param("Wer kommen will, muss buchen.", None, id="German with an English word"),
+        pytest.param("No mês do agosto é preciso.", None, id="Portuguese with two"),
         pytest.param("Nothing here.", None, id="nothing to take hold of"),
     ],
 )
@@ -81,6 +85,11 @@ def test_negation_turns_each_sentence_round(text: str, expected: str | None) -> 
         pytest.param("0.05 or 97.5%", "0.09 or 47.5%", id="decimals, the first digit not 0"),
         pytest.param("zero is 0", "zero is 4", id="zero"),
         pytest.param("at 8, then.", "at 3, then.", id="a comma behind it"),
+        pytest.param("1.234,5 kg", "5.234,5 kg", id="a decimal comma"),
+        pytest.param("1.234.567 kg", "5.234.567 kg", id="thousands with points"),
+        pytest.param("可住８位，1921年", "可住３位，5921年", id="full width, and beside Chinese"),
+        pytest.param("في عام \u0661\u0669", "في عام \u0665\u0669", id="Arabic-Indic"),
+        pytest.param("\u0660\u066b\u0660\u0665", "\u0660\u066b\u0660\u0669", id="their decimals"),
         pytest.param("SmolLM2-135M, q4_K_M, Llama-3", None, id="digits of names"),
         pytest.param("Ollama 0.12.11", None, id="versions"),
         pytest.param("eight heads", None, id="numbers in words"),

@@ -177,14 +177,14 @@ def test_without_paraphrases_the_test_is_an_easy_one_and_says_so() -> None:
     found = measured(expert, rows=[])
     assert (found.right, found.paraphrases, found.auc) == ("reordered", 0, 1.0)
     assert "paraphrase" not in found.similarity
-    assert found.said() == "judge passed an easy test, there were no paraphrases"
+    assert found.said() == "judge passed an easy test without paraphrases"
 
 
 def test_paraphrases_that_match_nothing_are_counted() -> None:
     rows = [*paraphrases(5), Paraphrase(question="What is this?", paraphrase="That.")]
     found = measured(expert, rows=rows, min_right=5)
     assert (found.paraphrases, found.unmatched_paraphrases) == (5, 1)
-    assert found.said() == "judge passed its test with 5 paraphrases only"
+    assert found.said() == "judge passed its test with only 5 paraphrases"
 
 
 def test_without_any_right_answer_the_judge_cannot_pass() -> None:
@@ -305,7 +305,7 @@ def test_a_judge_that_contradicts_itself_is_unfit() -> None:
     found = measured(expert, later)
     assert found.retest_agreement is not None
     assert found.retest_agreement < 0.95
-    assert found.reasons.startswith("agreement with itself 0.")
+    assert found.reasons.startswith("retest agreement 0.")
     # Within 0.05 it is the same score.
     assert measured(expert, lambda item: Verdict((expert(item).similarity or 0) - 0.04)).fit
     at_the_limit = measured(lambda _: Verdict(SAME_SCORE), lambda _: Verdict(0.0))
@@ -362,7 +362,7 @@ def test_a_judge_that_never_gives_a_score_is_unfit() -> None:
 
 def test_a_failed_retest_is_a_disagreement() -> None:
     found = measured(expert, lambda _: Verdict(None, reason="no readable score"))
-    assert found.reasons == "agreement with itself 0 below 0.95"
+    assert found.reasons == "retest agreement 0 below 0.95"
 
 
 @pytest.mark.parametrize("reason", ["no server", "timeout", "HTTP 503", ollama.NOT_ASKED.reason])
@@ -374,8 +374,8 @@ def test_a_server_that_failed_is_no_judgement_of_the_judge(reason: str, when: st
         measured(*rules)
     counted = "43 of 432" if when == "first" else "5 of 50"
     assert str(caught.value) == (
-        f"judge's test: {counted} probes have no score ({reason}: {counted.split()[0]}); see to "
-        "the judge's server and run it again: only what is missing is asked"
+        f"judge's test: {counted} probes have no score ({reason}: {counted.split()[0]}); check "
+        "the judge's server and run it again; only what is missing is asked"
     )
 
 

@@ -157,7 +157,7 @@ def test_a_python_without_wheels_is_refused(
 
 def test_a_free_threaded_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysconfig, "get_config_var", lambda _: 1)
-    assert "the usual CPython alone" in machine.obstacle()
+    assert "standard CPython only" in machine.obstacle()
 
 
 def test_it_needs_no_syntax_newer_than_python_3_6() -> None:

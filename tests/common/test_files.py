@@ -1,13 +1,16 @@
+import errno
+import fcntl
 import json
 import math
 import os
 import stat
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-from blogtune.common.files import atomic_folder, atomic_text, write_json
+from blogtune.common.files import PARTIAL, atomic_folder, atomic_text, write_json
 
 
 class Interrupted(BaseException):
@@ -44,7 +47,58 @@ def test_a_text_is_on_the_disk_before_it_takes_the_place(
         monkeypatch.setattr(os, name, noted)
     with atomic_text(tmp_path / "file.txt"):
         pass
-    assert done == ["fsync", "replace"]
+    assert done == ["fsync", "replace", "fsync"]
+
+
+def test_a_folder_s_files_are_on_the_disk_before_it_takes_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, synced = os.fsync, set[int]()
+
+    def noted(handle: int) -> None:
+        # Until the folder has its place nothing stands there.
+        assert (tmp_path / "folder").exists() == (len(synced) == 4)
+        synced.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with atomic_folder(tmp_path / "folder") as folder:
+        (folder / "inner").mkdir()
+        for name in ("a", "inner/b"):
+            (folder / name).write_text(name)
+    here = tmp_path / "folder"
+    assert synced == {path.stat().st_ino for path in (*here.rglob("*"), here, tmp_path)}
+
+
+@pytest.mark.parametrize("knows_it", [True, False], ids=["a disk", "a network drive"])
+def test_on_macos_the_drive_s_own_memory_is_flushed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, knows_it: bool
+) -> None:
+    done: list[str] = []
+
+    def full(_: int, command: int) -> int:
+        assert command == 51
+        if not knows_it:
+            raise OSError(errno.ENOTSUP, "not supported")
+        done.append("full")
+        return 0
+
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", full)
+    monkeypatch.setattr(os, "fsync", lambda _: done.append("fsync"))
+    with atomic_text(tmp_path / "file.txt"):
+        pass
+    assert done == ["full" if knows_it else "fsync"] * 2
+
+
+def test_what_a_kill_leaves_has_the_name_that_git_and_dvc_pass_over(tmp_path: Path) -> None:
+    with atomic_text(tmp_path / "file.txt"), atomic_folder(tmp_path / "folder"):
+        names = [path.name for path in tmp_path.iterdir()]
+    root = Path(__file__).parents[2]
+    for file in (".gitignore", ".dvcignore"):
+        (pattern,) = (line for line in (root / file).read_text().splitlines() if PARTIAL in line)
+        assert all(fnmatch(name, pattern) for name in names)
+    assert len(names) == 2
 
 
 @pytest.mark.parametrize("fault", FAULTS)

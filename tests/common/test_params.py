@@ -1,11 +1,12 @@
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from blogtune.common.errors import UserError
 from blogtune.common.params import COMPARE, RENAMED, read_params
-from blogtune.project.settings import Settings, read_settings, set_value
+from blogtune.project.settings import Settings, read_settings, set_value, use_profile
 from blogtune.training.params import TrainParams
 
 ROOT = Path(__file__).parents[2]
@@ -302,3 +303,111 @@ def test_a_key_that_was_renamed_is_answered_with_its_new_name(
     with pytest.raises(UserError) as caught:
         read_settings(file)
     assert str(caught.value) == f"{file}: {old}: renamed; it is called {new} now"
+
+
+def integers(of: object, where: str = "") -> dict[str, dict[str, object]]:
+    """Each whole number of a JSON schema, by where it stands."""
+    found: dict[str, dict[str, object]] = {}
+    if isinstance(of, dict):
+        if of.get("type") == "integer":
+            found[where] = of
+        for key, value in of.items():
+            found |= integers(value, f"{where}.{key}")
+    elif isinstance(of, list):
+        for number, value in enumerate(of):
+            found |= integers(value, f"{where}.{number}")
+    return found
+
+
+def test_every_whole_number_has_two_limits() -> None:
+    found = integers(Settings.model_json_schema())
+    limits = [("minimum", "exclusiveMinimum"), ("maximum",)]
+    lacking = [k for k, of in found.items() for names in limits if not of.keys() & {*names}]
+    assert lacking == []
+    assert len(found) > 30
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.seed", 2**64),
+        ("train.lora.rank", 10**9),
+        ("answer.max_tokens", 10**9),
+        ("runtime.processes", 100_000),
+        ("judge.timeout_seconds", 1e300),
+        ("train.iterations", -(10**30)),
+    ],
+)
+def test_a_number_beyond_all_measure_is_one_line(tmp_path: Path, key: str, value: float) -> None:
+    path = committed_with(tmp_path, key, value)
+    with pytest.raises(UserError) as caught:
+        read_settings(path)
+    assert str(caught.value).startswith(f"{path}: {key}: Input should be ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+UNREADABLE_YAML = {
+    "deep": "train: " + "[" * 5000,
+    "deep, and closed": "train: " + "[" * 5000 + "]" * 5000,
+    "deep by indentation": "".join(f"{' ' * n}a{n}:\n" for n in range(500)),
+    "long": "train: 1  # " + "x" * 200_000,
+    "5,000 digits": "train: {seed: " + "7" * 5000 + "}",
+    "a 13th month": "train: 2024-13-01",
+    "a tag of Python's": "train: !!python/object/apply:os.system [ls]",
+    "a number that is none": "train: !!int x",
+    "zeros": "\0\0",
+}
+
+
+@pytest.mark.parametrize("text", UNREADABLE_YAML.values(), ids=UNREADABLE_YAML)
+def test_yaml_that_cannot_be_read_is_one_line(tmp_path: Path, text: str) -> None:
+    params, profile = tmp_path / "params.yaml", tmp_path / "profile.yaml"
+    committed = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for file, other in ((params, profile), (profile, params)):
+        file.write_text(text)
+        other.write_text(committed)
+        began = time.monotonic()
+        with pytest.raises(UserError) as caught:
+            use_profile(profile, params)
+        assert time.monotonic() - began < 30
+        told = str(caught.value)
+        # With comments ruamel keeps a tag that it does not know: then it is no section.
+        assert told.startswith(str(tmp_path))
+        assert len(told.splitlines()) == 1
+        assert len(told) < 600
+    assert params.read_text() == committed
+
+
+def test_a_bomb_of_aliases_is_told_in_short(tmp_path: Path) -> None:
+    """Nine lists of ten of the one before: written out, its value would fill the memory."""
+    text = "a0: &a0 [x, x]\n"
+    text += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
+    path = tmp_path / "params.yaml"
+    path.write_text(f"{text}train: *a11\n")
+    with pytest.raises(UserError) as caught:
+        read_params("train", TrainParams, path)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_number_of_5000_hexadecimal_digits_is_told_in_short(tmp_path: Path) -> None:
+    path = committed_with(tmp_path, "train.seed", 0)
+    text = path.read_text().replace("seed: 0", f"seed: 0x{'f' * 5000}", 1)
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"train\.seed: .*, got a huge number$"):
+        read_settings(path)
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(f"train: {{seed: 0x{'f' * 5000}}}")
+    committed = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    path.write_text(committed)
+    with pytest.raises(UserError):
+        use_profile(profile, path)
+    assert path.read_text() == committed
+
+
+@pytest.mark.parametrize("text", ["- a", "7", "text"])
+def test_a_profile_without_sections_is_refused(tmp_path: Path, text: str) -> None:
+    profile, path = tmp_path / "profile.yaml", tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    profile.write_text(text)
+    with pytest.raises(UserError, match=r"profile\.yaml: no sections with keys$"):
+        use_profile(profile, path)

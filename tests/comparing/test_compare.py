@@ -164,7 +164,7 @@ def test_the_specific_gain_is_what_other_references_do_not_gain() -> None:
     assert gain["low"] == pytest.approx(expected.low, abs=1e-6)
 
 
-def test_without_references_elsewhere_there_is_no_specific_gain() -> None:
+def test_without_other_references_there_is_no_specific_gain() -> None:
     files = {
         model: with_answers(model, BASE, other_references=None)
         for model in ("base", "finetuned", "fused")
@@ -313,21 +313,21 @@ def failing(**changes: Any) -> dict[str, list[Judgement]]:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        pytest.param({}, "none of base", id="nothing at all"),
-        pytest.param(failing(fused=[]), "none of fused", id="a model is missing"),
+        pytest.param({}, "no judgements of base", id="nothing at all"),
+        pytest.param(failing(fused=[]), "no judgements of fused", id="a model is missing"),
         pytest.param(
             failing(finetuned=with_answers("finetuned", BASE[1:])),
-            "finetuned has other questions than base",
+            "finetuned was judged on other questions than base",
             id="a question is missing",
         ),
         pytest.param(
             failing(baselines=with_answers("echo", BASE) + with_answers("echo", BASE[:1])),
-            "echo has other questions than base",
+            "echo was judged on other questions than base",
             id="a question stands twice",
         ),
         pytest.param(
             failing(fused=with_answers("fused", BASE, method="logprobs")),
-            "judged by cosine and logprobs; delete",
+            "judged in two ways, cosine and logprobs; delete",
             id="two ways of judging",
         ),
     ],
@@ -354,7 +354,7 @@ def test_a_judge_tested_in_another_way_than_it_judged_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         compare(judged(base=BASE), set(), fitness(method="likert digit"), params())
     assert str(caught.value) == (
-        "metrics/judge.json: the test was of likert digit, judged was by cosine; "
+        "metrics/judge.json: the judge tested is likert digit, the answers were judged by cosine; "
         "run `dvc repro -f check_judge`"
     )
 

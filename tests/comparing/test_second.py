@@ -101,8 +101,12 @@ def test_a_second_judge_without_any_score_leaves_its_coverage() -> None:
 @pytest.mark.parametrize(
     ("method", "told"),
     [
-        pytest.param("unit number", "judged by likert digit and unit number", id="two ways"),
-        pytest.param(None, "judged by no second judge and likert digit", id="once with, once not"),
+        pytest.param(
+            "unit number", "judged in two ways, likert digit and unit number", id="two ways"
+        ),
+        pytest.param(
+            None, "judged in two ways, no second judge and likert digit", id="once with, once not"
+        ),
     ],
 )
 def test_a_second_judge_of_two_kinds_is_refused(method: str | None, told: str) -> None:

@@ -135,16 +135,16 @@ def test_an_unfit_judge_s_figures_are_still_told() -> None:
         pytest.param(
             fitness(blind_spots="negation, numbers"),
             "(judge passed its test; known blind spots: negation, numbers)",
-            id="blind to some",
+            id="with known blind spots",
         ),
         pytest.param(
             fitness(right="reordered", paraphrases=0, untested="numbers"),
-            "(judge passed an easy test, there were no paraphrases; not tested with: numbers)",
+            "(judge passed an easy test without paraphrases; not tested with: numbers)",
             id="without paraphrases",
         ),
         pytest.param(
             fitness(paraphrases=3),
-            "(judge passed its test with 3 paraphrases only)",
+            "(judge passed its test with only 3 paraphrases)",
             id="few paraphrases",
         ),
     ],

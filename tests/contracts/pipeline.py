@@ -6,10 +6,29 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from dvc.repo import Repo
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("blogtune", "stages")
+DEFAULT = ROOT / "profiles/smollm2.yaml"
+
+
+def is_default_run() -> bool:
+    """Whether params.yaml trains the default's model on the default's data.
+
+    Where it names other data or another model, settings and figures are a user's own, and need be
+    neither the default profile's nor those that README tells of.
+    """
+    params, default = (YAML(typ="safe", pure=True).load(p) for p in (ROOT / "params.yaml", DEFAULT))
+    mine, its = ((of["data"]["path"], of["model"]["source"]) for of in (params, default))
+    return bool(mine == its)
+
+
+of_the_default = pytest.mark.skipif(
+    not is_default_run(), reason="params.yaml names other data or another model than the default"
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +38,7 @@ class Stage:
     name: str
     script: str
     dependencies: tuple[str, ...]
+    outputs: tuple[str, ...]
     parameters: tuple[str, ...]
 
 
@@ -65,7 +85,8 @@ def _stage(stage: Any) -> Stage:
             dependencies.append(str(dependency))
     module = stage.cmd.split()[2]
     script = f"{module.replace('.', '/')}.py"
-    return Stage(stage.name, script, tuple(dependencies), tuple(parameters))
+    outputs = tuple(str(output) for output in stage.outs)
+    return Stage(stage.name, script, tuple(dependencies), outputs, tuple(parameters))
 
 
 def _with_parents(module: str) -> list[str]:

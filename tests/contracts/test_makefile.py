@@ -4,7 +4,10 @@ That make starts a line without shell characters by itself, and looks for its pr
 that make was started with, not in the exported one: a tool of .venv must be named by its path.
 """
 
+import os
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +42,47 @@ def test_what_a_person_sets_reaches_a_recipe_by_the_environment_alone(line: str)
 
 def test_a_bare_tool_would_be_seen() -> None:
     assert programs("@test -x a || $(TESTS) | dvc status") == ["test", ".venv/bin/python", "dvc"]
+
+
+HOSTILE = [
+    'x"; touch pwned; "',
+    "x'; touch pwned; '",
+    "$(touch pwned)",
+    "$(shell touch pwned)",
+    "${shell touch pwned}",
+    "`touch pwned`",
+    "x; touch pwned",
+    "x\ntouch pwned",
+    "x | touch pwned & touch pwned",
+    "$PATH $$ $(PATH)",
+    "-n --help",
+    "\x1b[2J",
+]
+SHOWS = """#!/bin/sh
+printf '%s|%s|%s' "$PROFILE" "$BASE" "$FORMAT" >told
+"""
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize("by_environment", [False, True], ids=["argument", "environment"])
+@pytest.mark.parametrize("target", ["use", "diff"])
+def test_no_value_reaches_a_shell(
+    tmp_path: Path, target: str, by_environment: bool, value: str
+) -> None:
+    for name in (".venv/bin/python", "commands/diff.sh"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(SHOWS)
+        (tmp_path / name).chmod(0o755)
+    values = dict.fromkeys(("PROFILE", "BASE", "FORMAT"), value)
+    arguments = [] if by_environment else [f"{name}={given}" for name, given in values.items()]
+    ready = ["-o", ".venv/.ready"]
+    (tmp_path / ".venv/.ready").touch()
+    subprocess.run(
+        ["make", "-f", str(ROOT / "Makefile"), *ready, target, *arguments],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], **(values if by_environment else {})},
+        check=True,
+        capture_output=True,
+    )
+    assert (tmp_path / "told").read_text() == "|".join([value] * 3)
+    assert not (tmp_path / "pwned").exists()

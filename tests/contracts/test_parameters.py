@@ -11,32 +11,75 @@ from blogtune.common.errors import UserError
 from blogtune.common.sources import ModelParams
 from blogtune.project.settings import obstacles, read_settings, set_value, use_profile
 from blogtune.training.lora import apply_lora
-from tests.contracts.pipeline import ROOT
+from tests.contracts.pipeline import DEFAULT, ROOT, is_default_run, of_the_default
 from tests.training.architectures import build
 
 PARAMS = ROOT / "params.yaml"
+SECOND = {
+    "kind": "embedding",
+    "model": {"source": "path:models/mine", "revision": None},
+    "scale": "likert",
+    "host": None,
+    "pull": False,
+    "workers": 4,
+    "timeout_seconds": 120,
+    "retries": 4,
+    "batch_items": 16,
+}
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 
 
 @pytest.fixture
-def params(tmp_path: Path) -> Path:
+def committed(tmp_path: Path) -> Path:
+    """A copy of params.yaml as it is committed, which may be a user's own."""
     return Path(shutil.copy(PARAMS, tmp_path / "params.yaml"))
 
 
+@pytest.fixture
+def params(committed: Path) -> Path:
+    """The same with the default profile laid over it."""
+    use_profile(DEFAULT, committed)
+    return committed
+
+
 def test_the_committed_parameters_are_valid_and_can_run() -> None:
-    assert obstacles(read_settings(PARAMS)) == []
+    found = obstacles(read_settings(PARAMS))
+    # A user's data need not be in git, nor their sources pinned before they are fetched.
+    assert found == [] or not is_default_run()
 
 
-def test_the_committed_parameters_are_the_default_profile(params: Path) -> None:
-    assert use_profile(ROOT / "profiles/smollm2.yaml", params) == []
-    assert params.read_bytes() == PARAMS.read_bytes()
+@of_the_default
+def test_the_committed_parameters_are_the_default_profile(committed: Path) -> None:
+    changes = use_profile(DEFAULT, committed)
+    assert changes == [], "a changed default stands in profiles/smollm2.yaml too"
+    assert committed.read_bytes() == PARAMS.read_bytes()
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.stem)
 def test_a_profile_comes_and_goes_without_a_trace(profile: Path, params: Path) -> None:
+    before = params.read_bytes()
     use_profile(profile, params)
-    use_profile(ROOT / "profiles/smollm2.yaml", params)
-    assert params.read_bytes() == PARAMS.read_bytes()
+    use_profile(DEFAULT, params)
+    assert params.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.path", "data/mine.csv"),
+        ("data.columns", {"question": "Frage", "answer": "Antwort"}),
+        ("judge.check.paraphrases", "data/mine.jsonl"),
+        ("judge.second", SECOND),
+    ],
+)
+def test_the_default_profile_undoes_a_user_s_own_data(
+    key: str, value: object, params: Path
+) -> None:
+    before = read_settings(params)
+    set_value(key, value, params)
+    assert read_settings(params) != before
+    use_profile(DEFAULT, params)
+    assert read_settings(params) == before
 
 
 def test_the_reference_profile_carries_the_reference_figures(params: Path) -> None:
@@ -122,7 +165,8 @@ def test_a_missing_file_of_paraphrases_is_said_before_any_work(params: Path) -> 
     set_value("judge.check.paraphrases", "data/none.jsonl", params)
     (told,) = map(str, obstacles(read_settings(params)))
     assert str(told) == (
-        "judge.check.paraphrases: data/none.jsonl is not there; an empty file stands for none"
+        "judge.check.paraphrases: data/none.jsonl is not there; if you have none, name an empty "
+        "file"
     )
 
 
@@ -132,14 +176,10 @@ def test_a_small_number_keeps_a_form_that_every_yaml_reads(params: Path) -> None
 
 
 def test_setting_a_value_keeps_every_comment(params: Path) -> None:
+    before = params.read_text().splitlines()
     set_value("model.revision", "0" * 40, params)
-    changed = [
-        new
-        for old, new in zip(
-            PARAMS.read_text().splitlines(), params.read_text().splitlines(), strict=True
-        )
-        if old != new
-    ]
+    after = params.read_text().splitlines()
+    changed = [new for old, new in zip(before, after, strict=True) if old != new]
     assert [line.split(":")[0].strip() for line in changed] == ["revision"]
 
 
@@ -156,7 +196,8 @@ def test_a_profile_with_an_unknown_key_is_refused(params: Path, tmp_path: Path) 
 
 
 def test_every_key_stands_under_a_comment() -> None:
-    lines = PARAMS.read_text().splitlines()
+    # What stands in a second judge's section is told above it.
+    lines = re.sub(r"(?m)^  second:\n(?:    .*\n)+", "", PARAMS.read_text()).splitlines()
     for above, line in pairwise(lines):
         bare = (
             "revision:",

@@ -15,6 +15,7 @@ TEXTS = st.lists(st.sampled_from("abcd"), max_size=12).map(" ".join)
         pytest.param("a b a b", 2, {("a", "b"), ("b", "a")}, id="each once"),
         pytest.param("A, b: C!", 3, {("a", "b", "c")}, id="case and punctuation"),
         pytest.param("Caf\u00e9 cafe\u0301", 1, {("caf\u00e9",)}, id="composition"),
+        pytest.param("山屋的水", 2, {("山屋", "屋的"), ("屋的", "的水")}, id="Chinese: bigrams"),
         pytest.param("a b", 3, {("a b", "", "")}, id="too short: the whole text"),
         pytest.param("?!", 3, {("?!", "", "")}, id="without words: the whole text"),
         pytest.param("", 1, {("",)}, id="empty"),

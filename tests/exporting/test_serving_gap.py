@@ -68,5 +68,5 @@ def test_one_post_shows_no_equivalence() -> None:
 
 
 def test_nothing_scored_is_an_error() -> None:
-    with pytest.raises(UserError, match="no question has a score for both"):
+    with pytest.raises(UserError, match="no question has a score for both models"):
         serving_gap(answers("s", "?"), answers("f", "a"), ByLength(), judging(), export_params())

@@ -22,13 +22,15 @@ def test_a_default_system_prompt_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_template_of_no_family_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="template is none that blogtune can write for Ollama"):
+    with pytest.raises(
+        UserError, match="blogtune cannot write the model's chat template for Ollama"
+    ):
         ollama_template(open_template(tmp_path, UNKNOWN), adds_start=False)
 
 
 def test_a_template_that_drops_the_history_is_refused(tmp_path: Path) -> None:
     forgets = "{% set messages = messages[-1:] %}" + TEMPLATES["Phi-3"]
-    with pytest.raises(UserError, match="template is none that"):
+    with pytest.raises(UserError, match="cannot write the model's chat template"):
         ollama_template(open_template(tmp_path, forgets), adds_start=False)
 
 

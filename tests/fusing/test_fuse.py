@@ -220,6 +220,6 @@ def test_code_that_transformers_would_need_is_named_but_not_brought(
     assert json.loads((tmp_path / "fused/config.json").read_text())["auto_map"] == REMOTE
     assert list((tmp_path / "fused").glob("*.py")) == []
     assert (
-        "config.json: auto_map kept, but the code it names is not: "
-        "transformers does not load this model\n"
+        "config.json: auto_map kept, but not the code that it names: "
+        "transformers cannot load this model\n"
     ) in capsys.readouterr().err

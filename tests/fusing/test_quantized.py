@@ -106,7 +106,7 @@ def test_what_quantizing_again_costs_is_measured_and_stops_what_may_not_ship(
     with pytest.raises(UserError) as caught:
         again.check(limit)
     assert str(caught.value).endswith(
-        "; quantizing it again cost that; set fuse.dequantize: true, or allow for it"
+        "; quantizing again caused it; set fuse.dequantize: true, or raise the limits"
     )
 
 

@@ -163,7 +163,9 @@ def create(root: Path, home: Path) -> Project:
         if not name.startswith(results) and (ROOT / name).exists():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, root / name)
-    use_profile(root / "profiles/tiny.yaml", root / "params.yaml")
+    # The default first: what is committed may be a user's own settings.
+    for profile in ("smollm2", "tiny"):
+        use_profile(root / f"profiles/{profile}.yaml", root / "params.yaml")
     project = Project(root, home)
     project.run("git", "init", "-q", "-b", "main")
     project.commit("tiny")

@@ -131,7 +131,8 @@ def test_a_prompt_that_the_server_reads_otherwise_registers_nothing(
     source = open_source(folder)
     wrong = Source(folder, source.chat, other_text(source), source.config)
     ours = OllamaServer(params(server, name="wrong"))
-    with pytest.raises(UserError, match=r"tokens at the server, \d+ here, for the same question"):
+    said = r"the same question has \d+ tokens on the server and \d+ here; its template"
+    with pytest.raises(UserError, match=said):
         ours.register(wrong)
     assert ours.model().digest() is None
     assert ours.model("wrong:unchecked").digest() is None
@@ -220,8 +221,8 @@ def test_answers_of_older_weights_are_refused_before_any_request(project: Projec
     told = project.run(*project.command("export"), fails=True).stderr
     (line,) = (line for line in told.splitlines() if line.startswith("error: "))
     assert line == (
-        "error: data/answers/fused.jsonl: not the answers of models/fused as it lies there, says "
-        "`dvc status answer@fused`; run `dvc repro`"
+        "error: data/answers/fused.jsonl: not the answers of the present models/fused (see "
+        "`dvc status answer@fused`); run `dvc repro`"
     )
     project.run("dvc", "checkout", "--force", "models/fused")
     told = project.run(*project.command("export"), fails=True).stderr

@@ -51,6 +51,12 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
             "error: blogtune/comparing/verdict.py: changed while this stage ran; run it again",
             id="source file",
         ),
+        pytest.param(
+            lambda project: project.append("data/processed/near_duplicates.jsonl", "\n"),
+            "error: data/processed/near_duplicates.jsonl: changed while this stage ran; "
+            "run it again",
+            id="input",
+        ),
     ],
 )
 def test_a_stage_whose_ground_moves_fails_and_says_so(

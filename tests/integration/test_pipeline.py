@@ -48,7 +48,7 @@ def test_the_verdict_says_that_the_judge_was_tested_and_what_it_cannot_see(
     assert "negation" in judge["blind_spots"].split(", ")
     # The profile has ten posts, with a paraphrase each.
     said = (
-        f"judge passed its test with 10 paraphrases only; known blind spots: {judge['blind_spots']}"
+        f"judge passed its test with only 10 paraphrases; known blind spots: {judge['blind_spots']}"
     )
     assert verdict.endswith(f"judged by cosine ({said})")
     assert verdict in pipeline.output
@@ -62,7 +62,7 @@ def test_the_embedding_judge_passes_its_test(pipeline: FirstRun) -> None:
     assert judge["auc_against"]["other_post"] >= 0.95
     assert judge["similarity"]["identity"]["mean"] > judge["similarity"]["paraphrase"]["mean"]
     said = (
-        f"judge passed its test with 10 paraphrases only; known blind spots: {judge['blind_spots']}"
+        f"judge passed its test with only 10 paraphrases; known blind spots: {judge['blind_spots']}"
     )
     assert f"cosine: {said}" in pipeline.output
 
@@ -82,7 +82,7 @@ def test_data_without_paraphrases_get_an_easy_test_that_says_so(project: Project
     (project.root / "data/paraphrases.jsonl").write_text("")
     assert project.repro() == {"check_judge", "compare"}
     verdict = project.json("metrics/comparison.json")["finetuned"]["verdict"]
-    assert "(judge passed an easy test, there were no paraphrases; known blind spots: " in verdict
+    assert "(judge passed an easy test without paraphrases; known blind spots: " in verdict
 
 
 def test_git_sees_the_small_results_and_no_weights(pipeline: FirstRun) -> None:

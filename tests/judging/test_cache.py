@@ -215,7 +215,8 @@ def add_many(folder: Path, name: str, count: int) -> None:
 
 
 def test_processes_that_write_and_prune_at_a_time_lose_nothing(cache: VerdictCache) -> None:
-    context = multiprocessing.get_context("fork")
+    # Not forked: a copy of a process that has used MLX may hang, and on macOS it does.
+    context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=add_many, args=(cache.folder, name, 150)) for name in "abcd"]
     for writer in writers:
         writer.start()

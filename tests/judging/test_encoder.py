@@ -1,8 +1,10 @@
+# ruff: noqa: RUF001
 import json
 import shutil
 from importlib.metadata import distribution
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -92,3 +94,93 @@ def test_what_is_not_such_an_encoder_is_refused(tmp_path: Path, change: dict[str
     with pytest.raises(UserError) as caught:
         Encoder(tmp_path)
     assert str(caught.value) == f"{tmp_path}: not a BERT encoder; judge.kind: embedding needs one"
+
+
+def judge_with(folder: Path, **files: object) -> Path:
+    """A copy of the encoder with other JSON files, named with __ for / and without .json."""
+    shutil.copytree(minilm(), folder)
+    for name, content in files.items():
+        file = folder / f"{name.replace('__', '/')}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(
+            {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, id="one key a mode"
+        ),
+        pytest.param({"pooling_mode": "cls"}, id="one key for all"),
+    ],
+)
+def test_cls_pooling_takes_the_first_token(
+    encoder: Encoder, tmp_path: Path, config: dict[str, object]
+) -> None:
+    # Regression: mean pooling was computed whatever 1_Pooling/config.json said.
+    cls = Encoder(judge_with(tmp_path / "cls", **{"1_Pooling__config": config}))
+    texts = ["Each sentence is converted", "A much longer sentence, so that one is padded."]
+    ids = encoder.tokenizer.encode(texts[0]).ids
+    first = np.asarray(encoder._hidden(mx.array([ids]), mx.ones((1, len(ids)))))[0, 0]
+    found = cls.embed(texts).vectors[0]
+    np.testing.assert_allclose(found, first / np.linalg.norm(first), atol=1e-6)
+    assert not np.allclose(found, encoder.embed(texts).vectors[0], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        pytest.param(
+            "1_Pooling__config", {"pooling_mode_max_tokens": True}, "pooling max", id="maximum"
+        ),
+        pytest.param(
+            "1_Pooling__config",
+            {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
+            "pooling cls+mean",
+            id="two at once",
+        ),
+        pytest.param(
+            "modules",
+            [{"type": f"sentence_transformers.models.{kind}"} for kind in ("Transformer", "Dense")],
+            "modules Transformer, Dense",
+            id="a layer behind it",
+        ),
+        pytest.param(
+            "config_sentence_transformers",
+            {"prompts": {"query": "query: "}, "default_prompt_name": "query"},
+            "a prompt (query) before each text",
+            id="a prefix",
+        ),
+    ],
+)
+def test_what_is_not_computed_here_is_refused(
+    tmp_path: Path, name: str, content: object, what: str
+) -> None:
+    folder = judge_with(tmp_path / "other", **{name: content})
+    with pytest.raises(UserError) as caught:
+        Encoder(folder)
+    assert str(caught.value) == (
+        f"{folder / name.replace('__', '/')}.json: {what}: not computed here; take an encoder with "
+        "mean or CLS pooling and nothing behind it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "spelled"),
+    [
+        pytest.param("The rank is low.", False, False, id="English"),
+        pytest.param("In der Hütte schlafen acht Gäste in zwei Räumen.", False, False, id="German"),
+        pytest.param("管理员每天晚上都煮大麦汤，配黑面包和一块奶酪。", True, False, id="Chinese"),
+        pytest.param("ينام في الكوخ ثمانية ضيوف في غرفتين.", False, True, id="Arabic"),
+    ],
+)
+def test_what_its_vocabulary_has_no_piece_for_is_measured(
+    encoder: Encoder, text: str, unknown: bool, spelled: bool
+) -> None:
+    found = encoder.reading([text])
+    assert (found.unknown > 0.05, found.spelled > 0.3) == (unknown, spelled)
+
+
+def test_of_no_text_nothing_is_unknown(encoder: Encoder) -> None:
+    assert encoder.reading([]) == encoder.reading([""])

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from blogtune.project import doctor
@@ -56,7 +57,7 @@ def test_a_busy_machine_is_not_taken_for_a_slow_blas(
 ) -> None:
     monkeypatch.setattr(doctor, "gflops", lambda: speed)
     monkeypatch.setattr(doctor, "LOADED", ["openblas"] if loaded else [])
-    monkeypatch.setattr(doctor, "device", lambda: Device("CPU", "float32", None, 2, is_cpu=True))
+    monkeypatch.setattr(doctor, "device", lambda: Device("CPU", mx.float32, 2, 1, is_cpu=True))
     assert findings(settings(tmp_path), "matrix product") == [
         Finding("matrix product", told, remedy)
     ]
@@ -73,7 +74,9 @@ def test_a_server_with_the_judge_is_found(tmp_path: Path) -> None:
         assert found == Finding("Ollama", value)
         changed = on_ollama(tmp_path, server.address, revision="cd" * 32)
         (other,) = findings(changed, "Ollama")
-        assert other == Finding("Ollama", value, "not the one in params.yaml: `make pin` takes it")
+        assert other == Finding(
+            "Ollama", value, "params.yaml has another digest: `make pin` takes this one"
+        )
 
 
 def test_a_model_that_is_not_there_is_lacking(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from blogtune.project.doctor import examine
 from blogtune.project.needs import ALL_ELSE, Needs, Weights, needs_of
 from blogtune.project.settings import read_settings, set_value
 from blogtune.runtime.device import device
+from blogtune.runtime.workers import how_many
 from commands import preflight
 from tests import tiny
 from tests.fetching.hub import COMMIT, Hub, client, serve
@@ -29,13 +30,21 @@ PHI3_WEIGHTS = 3_821_079_552
 SHARDS = {"model-00001-of-00002.safetensors": 4_972_489_328}
 SHARDS["model-00002-of-00002.safetensors"] = 2 * PHI3_WEIGHTS - 4_972_489_328
 
+PHI3_CONFIG = {
+    "torch_dtype": "bfloat16",
+    "hidden_size": 3072,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+}
+
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     """A model that is as large as the reference's, by its listing."""
     folder = tmp_path / "remote"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"torch_dtype": "bfloat16"}))
+    (folder / "config.json").write_text(json.dumps(PHI3_CONFIG))
     for name in SHARDS:
         (folder / name).write_text(name)
     with serve(REPOSITORY, folder) as hub:
@@ -64,21 +73,26 @@ def needs(hub: Hub, folder: Path) -> Needs:
 def test_the_reference_model_needs_this_much(hub: Hub, tmp_path: Path) -> None:
     found = needs(hub, tmp_path)
     weights, small = 2 * PHI3_WEIGHTS, len(hub.files["config.json"])
-    assert found.weights == Weights(weights, PHI3_WEIGHTS, quantized=False)
+    a_token = 2 * 32 * 3072
+    assert found.weights == Weights(weights, PHI3_WEIGHTS, quantized=False, a_token=a_token)
     assert found.parts_of_disk() == {
         ".dvc/hub": weights + small,
-        "their folders": weights + small,
+        "models and data": weights + small,
         "models/fused": weights,
-        "DVC's copies": 2 * weights + small,
-        "all else": ALL_ELSE,
+        "DVC's cache": 2 * weights + small,
+        "other files": ALL_ELSE,
     }
-    assert found.memory() == (4 if device().is_cpu else 2) * PHI3_WEIGHTS + ALL_ELSE
+    each = 4 if device().is_cpu else 2
+    # One answer of 200 tokens: two steps of its caches, and what is held while they grow.
+    caches = int(256 * each * a_token * 8 / 3)
+    processes = how_many(found.settings.runtime, weights)
+    assert found.memory() == processes * (each * PHI3_WEIGHTS + caches) + ALL_ELSE
 
 
 def test_it_is_told_before_a_weight_is_fetched(hub: Hub, tmp_path: Path) -> None:
     lines = list(needs(hub, tmp_path).lines())
     assert lines[0] == f"to fetch: hub:{REPOSITORY} (model), 3 files, 7.64 GB"
-    assert lines[1].startswith("disk: 39.3 GB needed (.dvc/hub 7.64 GB, their folders 7.64 GB, ")
+    assert lines[1].startswith("disk: 39.3 GB needed (.dvc/hub 7.64 GB, models and data 7.64 GB, ")
     assert lines[1].endswith(" GB free")
     assert lines[2].startswith("memory: about ")
     assert not [path for path in hub.asked if path.endswith(".safetensors")]
@@ -101,24 +115,26 @@ def test_a_disk_that_is_too_small_is_refused(hub: Hub, tmp_path: Path) -> None:
     found = needs(hub, tmp_path)
     with pytest.raises(UserError) as caught:
         found.check_disk()
-    assert str(caught.value).startswith("disk: 5e+09 GB are needed, ")
-    assert "free some, or move DVC's copies" in str(caught.value)
+    assert str(caught.value).startswith("disk: 5e+09 GB needed, ")
+    assert "free some space, or move DVC's cache" in str(caught.value)
 
 
 def test_preflight_tells_it_and_refuses(hub: Hub, tmp_path: Path) -> None:
     write_params(tmp_path)
+    (tmp_path / ".git").mkdir()
     with client(hub.address, tmp_path):
         hub.sizes = dict.fromkeys(SHARDS, 1000)
         told = CliRunner().invoke(preflight.main)
         assert told.exit_code == 0, told.output
-        assert told.stdout.startswith(f"to fetch: hub:{REPOSITORY} (model), 3 files, 2.03 kB\n")
+        assert told.stdout.startswith(f"to fetch: hub:{REPOSITORY} (model), 3 files, 2.13 kB\n")
         hub.sizes = dict.fromkeys(SHARDS, 10**18)
         told = CliRunner().invoke(preflight.main)
         assert told.exit_code == 1
-        assert told.stderr.startswith("error: disk: 1e+10 GB are needed, ")
+        assert told.stderr.startswith("error: disk: 1e+10 GB needed, ")
 
 
 def test_preflight_tells_of_a_judge_that_cannot_be_asked_yet(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
     judge = {"kind": "ollama", "host": NOBODY, "model.source": "ollama:toy"}
     values = {f"judge.{key}": value for key, value in judge.items()}
     write_params(tmp_path, **values, **{"judge.model.revision": "ab" * 32})
@@ -165,7 +181,7 @@ def test_the_number_of_weights_is_the_network_s(tmp_path: Path, bits: int | None
 
 def test_a_float32_model_has_half_as_many_weights_as_its_bytes_say() -> None:
     assert Weights(4000, 1000, quantized=False).merged() == 4000
-    assert Weights(4000, 1000, quantized=False).memory() == 4000
+    assert Weights(4000, 1000, quantized=False).fusing() == 4000
 
 
 def test_doctor_knows_the_need_where_the_hub_tells(hub: Hub, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_profile_laid_over_itself_changes_nothing() -> None:
 def test_without_a_name_the_profiles_are_listed() -> None:
     done = CliRunner().invoke(main, [], env={"PROFILE": ""})
     assert done.exit_code == 1
-    assert "make use PROFILE=<name>: there are llama3.2-1b, phi3-mini" in done.output
+    assert "no PROFILE given; make use PROFILE=<name>: llama3.2-1b, phi3-mini" in done.output
 
 
 def test_what_no_profile_names_stays() -> None:
@@ -69,17 +69,14 @@ def test_what_no_profile_names_stays() -> None:
 def test_a_path_is_no_profile(name: str) -> None:
     done = CliRunner().invoke(main, [name])
     assert done.exit_code == 1
-    assert done.stderr == (
-        f"error: PROFILE={name}: not a name but a path; name a file in profiles/\n"
-    )
+    assert done.stderr == (f"error: PROFILE={name}: a path, not a name; name a file in profiles/\n")
 
 
 def test_a_profile_with_a_bad_value_is_refused_and_changes_nothing() -> None:
     Path("profiles/bad.yaml").write_text("train:\n  iterations: 0\n")
     before = Path("params.yaml").read_bytes()
-    message = (
-        r"^profiles/bad\.yaml: with it params\.yaml: train\.iterations: .*; nothing was changed$"
-    )
+    broken = r"params\.yaml: train\.iterations: .*"
+    message = rf"^profiles/bad\.yaml: makes this invalid: {broken}; nothing was changed$"
     with pytest.raises(UserError, match=message):
         use_profile(profile_file("bad"))
     assert Path("params.yaml").read_bytes() == before

@@ -11,12 +11,14 @@ from huggingface_hub import ModelCard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from pydantic import ValidationError
 
 from blogtune.project.comparison_table import markdown_parts, plain
 from blogtune.project.judge_table import markdown_judge_parts
 from blogtune.project.settings import read_settings
 from blogtune.publishing.card import escaped, model_card
 from blogtune.publishing.facts import Facts, read_facts
+from blogtune.publishing.params import PublishParams
 
 HOSTILE = "a|b</td><script>x()</script> **bold** [l](https://e.example) ![i](u) `c` &lt; $x$\n# h"
 READER = MarkdownIt("gfm-like", {"linkify": False})
@@ -57,6 +59,25 @@ def test_the_hubs_reader_finds_license_and_the_measured_figures(facts: Facts) ->
     }
 
 
+# "no" is Norwegian: what reads YAML 1.1 takes it for false, unless it is quoted.
+@pytest.mark.parametrize("language", ["en", "no", None])
+def test_the_hubs_reader_finds_the_language_of_the_data(facts: Facts, language: str | None) -> None:
+    card = model_card(with_settings(facts, "publish", language=language))
+    assert ModelCard(card).data.language == language
+    assert ("language:" in card) == (language is not None)
+
+
+@pytest.mark.parametrize("language", ["English", "EN", ""])
+def test_what_is_no_code_of_a_language_is_refused(facts: Facts, language: str) -> None:
+    values = facts.settings.publish.model_dump() | {"language": language}
+    with pytest.raises(ValidationError, match="language"):
+        PublishParams.model_validate(values)
+
+
+def test_the_bundled_blog_is_in_english(facts: Facts) -> None:
+    assert ModelCard(model_card(facts)).data.language == "en"
+
+
 def test_the_card_says_what_make_verdict_and_make_judge_say(facts: Facts) -> None:
     text = shown(model_card(facts))
     for table, *notes in (markdown_parts(facts.comparison), markdown_judge_parts(facts.fitness)):
@@ -68,7 +89,7 @@ def test_the_card_says_what_make_verdict_and_make_judge_say(facts: Facts) -> Non
     assert facts.commit in text
     assert facts.lock in text
     assert "A search that returns the nearest training answer scores 0.494" in text
-    assert "The judge does not see, or hardly: echo, negation, numbers." in text
+    assert "Known blind spots of the judge: echo, negation, numbers." in text
     assert "1,302,528" in text
 
 

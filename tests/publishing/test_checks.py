@@ -56,14 +56,14 @@ def test_a_committed_run_may_be_published(facts: Facts) -> None:
 
 def test_no_repository_is_named_until_someone_names_one(facts: Facts) -> None:
     assert told_of(with_publish(facts, repository=None)) == [
-        "publish.repository: null; set it to <owner>/<name>"
+        "publish.repository: not set; set it to <owner>/<name>"
     ]
 
 
 def test_what_is_not_committed_is_named(facts: Facts, project: Path) -> None:
     (project / "notes.txt").write_text("new")
     (project / "metrics/published.json").write_text("{}")
-    assert found(facts) == ["git: not committed: notes.txt; commit or remove it"]
+    assert found(facts) == ["git: not committed: notes.txt; commit the changes, or undo them"]
 
 
 def test_other_weights_than_those_measured_are_refused(facts: Facts, project: Path) -> None:
@@ -111,8 +111,8 @@ def test_a_failed_parity_is_refused(facts: Facts) -> None:
     for changes in ({"top1_agreement": 0.98}, {"mean_kl_micronats": 200.0}):
         fusion = {**facts.fusion, **changes}
         (told,) = told_of(dataclasses.replace(facts, fusion=fusion))
-        assert told.startswith("metrics/fusion.json: not the adapted model: mean KL ")
-        assert told.endswith("it must not ship")
+        assert told.startswith("metrics/fusion.json: departs from the adapted model: mean KL ")
+        assert told.endswith("do not ship it")
 
 
 def test_worse_is_published_only_when_told(facts: Facts) -> None:
@@ -135,8 +135,8 @@ def test_without_any_verdict_it_is_refused(facts: Facts) -> None:
 def test_a_license_must_be_known_and_is_the_base_models(facts: Facts) -> None:
     silent = dataclasses.replace(facts, base={**facts.base, "license": None}, datasheet="")
     base, data = told_of(silent)
-    assert base.endswith("states no license, and it is the result's; set publish.license")
-    assert data.startswith("publish.data_license: null, and data/raw has no README.md with a")
+    assert base.endswith("states no license, which the result would inherit; set publish.license")
+    assert data.startswith("publish.data_license: not set, and data/raw has no README.md with a")
     assert told_of(with_publish(silent, license="MIT", data_license="CC-BY-4.0")) == []
     both = with_publish(facts, license="MIT")
     assert both.license == "Apache-2.0"
@@ -160,7 +160,7 @@ def test_a_data_set_without_a_stated_license_is_refused_until_someone_says_one(
     fetched = {"source": "hub:someone/posts", "revision": "5f0c", "license": None}
     silent = dataclasses.replace(facts, fetched=fetched, datasheet="")
     assert told_of(silent) == [
-        "publish.data_license: null, and the hub states none of hub:someone/posts; set it"
+        "publish.data_license: not set, and the hub states none of hub:someone/posts; set it"
     ]
     said = with_publish(silent, data_license="MIT")
     assert (told_of(said), said.data_license) == ([], "MIT")
@@ -187,7 +187,8 @@ def test_a_gguf_is_there_and_of_these_weights(facts: Facts, project: Path) -> No
     (project / "models/fused/model.safetensors").write_bytes(b"other")
     projects.commit_run(project)
     others = (
-        "publish.gguf: models/export/model.gguf is not of these models/fused; run `make export`"
+        "publish.gguf: models/export/model.gguf was not made from the present models/fused; run "
+        "`make export`"
     )
     assert told_of(wanted) == [others]
     projects.export_gguf(project)

@@ -228,7 +228,7 @@ def test_a_card_that_someone_edited_on_the_hub_is_left_alone(hub: Hub) -> None:
 def test_a_repository_is_not_more_public_than_wanted_nor_less(hub: Hub, private: bool) -> None:
     run(hub, private=not private)
     asked = len(hub.state.requests)
-    with pytest.raises(UserError, match=r"publish\.private wants it"):
+    with pytest.raises(UserError, match=r"but publish\.private asks for"):
         run(hub, private=private, config__json=b"{}")
     assert len(hub.state.requests) == asked + 1
 

@@ -97,7 +97,7 @@ def test_a_refused_token_is_one_line_and_leaves_no_receipt(hub: Hub, project: Pa
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         f"error: {REPOSITORY}: looking it up: the hub does not accept the token (401); "
-        "`hf auth login`, or set HF_TOKEN anew"
+        "run `hf auth login`, or set HF_TOKEN"
     ]
     assert not (project / "metrics/published.json").exists()
     assert holders_of(wrong, project) == []
@@ -107,9 +107,7 @@ def test_a_refused_token_is_one_line_and_leaves_no_receipt(hub: Hub, project: Pa
 def test_without_a_token_the_hubs_own_places_are_named(hub: Hub, project: Path) -> None:
     done = publish(project, address=hub.address)
     assert done.returncode == 1
-    assert done.stderr == (
-        "error: no token for the hub; `hf auth login` keeps one, or set HF_TOKEN\n"
-    )
+    assert done.stderr == ("error: no token for the hub; run `hf auth login`, or set HF_TOKEN\n")
     assert hub.state.requests == []
 
 
@@ -122,8 +120,8 @@ def test_a_dry_run_shows_card_and_files_without_token_and_network(hub: Hub, proj
     size = (project / "models/fused/model.safetensors").stat().st_size
     assert f"{size:14,}  model.safetensors" in done.stdout.splitlines()
     assert done.stderr.splitlines() == [
-        "would not publish: publish.repository: null; set it to <owner>/<name>",
-        "would not publish: git: not committed: params.yaml; commit or remove it",
+        "would not publish: publish.repository: not set; set it to <owner>/<name>",
+        "would not publish: git: not committed: params.yaml; commit the changes, or undo them",
     ]
     assert hub.state.requests == []
     assert run(project, "git", "status", "--porcelain").stdout == " M params.yaml\n"

@@ -220,12 +220,11 @@ def host_file(folder: Path, *names: str) -> str:
     return str(folder / "hosts.json")
 
 
-def test_auto_is_one_process_a_core_as_far_as_the_memory_goes(tmp_path: Path) -> None:
+def test_auto_is_one_process_a_core_as_far_as_the_memory_goes() -> None:
     auto = RuntimeParams(dtype="auto", processes="auto")
     expected = min(4, usable_cores()) if device().is_cpu else 1
-    assert how_many(auto, tmp_path) == expected
-    # A sparse file: a model of which not one fits four times.
-    with (tmp_path / "model.safetensors").open("wb") as file:
-        file.truncate(psutil.virtual_memory().total)
-    assert how_many(auto, tmp_path) == 1
-    assert how_many(RuntimeParams(dtype="auto", processes=3), tmp_path) == 3
+    assert how_many(auto, 0) == expected
+    # A model of which not one fits four times.
+    stored = psutil.virtual_memory().total
+    assert how_many(auto, stored) == 1
+    assert how_many(RuntimeParams(dtype="auto", processes=3), stored) == 3

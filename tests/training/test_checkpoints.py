@@ -418,6 +418,65 @@ def test_a_half_deleted_checkpoint_is_passed_over(tmp_path: Path) -> None:
     store.remove()
 
 
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "a flipped bit": flip,
+    "cut off": lambda file: file.write_bytes(file.read_bytes()[:-100]),
+    "empty": lambda file: file.write_bytes(b""),
+    "no digest": lambda file: file.with_name("state.sha256").unlink(),
+    "an empty digest": lambda file: file.with_name("state.sha256").write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_with_a_word(
+    run: Run,
+    stop: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], None],
+) -> None:
+    """A flipped bit was used in silence; of a cut file mlx's error was a traceback."""
+    run("whole")
+    stop(8, MemoryError)
+    with pytest.raises(MemoryError):
+        run("stopped")
+    (newest,) = (tmp_path / "stopped/checkpoints").glob("*/0000006")
+    damage(newest / "state.safetensors")
+    capsys.readouterr()
+    run("stopped")
+    said = capsys.readouterr().err
+    assert f"{newest}: damaged since it was written; passed over" in said
+    assert "going on from iteration 4" in said
+    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
+    # It was written again, and can be gone on from.
+    assert loop.unpack((newest / "state.safetensors").read_bytes()).iteration == 6
+
+
+def test_where_all_are_damaged_it_begins_again(tmp_path: Path) -> None:
+    store = open_checkpoints(tmp_path, MARKS, 2)
+    for iteration in (3, 6):
+        store.save(State(iteration, {}, {}, {}, {}), tiny.train_params().lora, ["k"])
+        flip(store.folder / f"{iteration:07d}" / "state.safetensors")
+    assert store.latest() == b""
+    store.remove()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3"])
+def test_an_unreadable_fingerprint_of_another_training_stops_none(
+    tmp_path: Path, content: str
+) -> None:
+    store = open_checkpoints(tmp_path, MARKS, 2)
+    (store.folder / "fingerprint.json").write_text(content)
+    assert others(tmp_path, {**MARKS, "data": "other"}) == []
+    store.remove()
+
+
 def test_what_is_saved_is_not_written_over(tmp_path: Path) -> None:
     """In between there would be neither the old one nor the new one."""
     store = open_checkpoints(tmp_path, MARKS, 2)

@@ -45,6 +45,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Any:
     def free(memory: float, disk: float = 1e12) -> None:
         real = psutil.virtual_memory()
         monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=memory))
+        monkeypatch.setattr(mx, "get_cache_memory", lambda: 0)
         monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: Usage(0, 0, disk))
 
     return free
@@ -81,7 +82,7 @@ def test_on_a_gpu_the_reference_is_taken_and_no_function_exchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The CPU's functions stay away: each would fail here."""
-    gpu = Device("Apple GPU", "bfloat16", None, 1, is_cpu=False)
+    gpu = Device("Apple GPU", None, 1, 32, is_cpu=False)
     for module in ("blogtune.training.plan", "blogtune.runtime.device"):
         monkeypatch.setattr(f"{module}.device", lambda: gpu)
 

@@ -37,7 +37,7 @@ def answer_questions(
     if not pairs:
         raise UserError("no questions to answer", where=f"data/processed/{params.split}.jsonl")
     chat = open_chat(model.tokenizer)
-    prompts = [chat.prompt(pair.question) for pair in pairs]
+    prompts = [chat.prompt(pair.question, pair.context) for pair in pairs]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     processes = group.size()
     size = questions_at_once(model.network, params, max(map(len, prompts)), processes)
@@ -73,6 +73,7 @@ def _record(pair: Pair, name: str, chat: Chat, row: "np.typing.NDArray[np.int32]
         id=pair.id,
         post=pair.post,
         question=pair.question,
+        context=pair.context,
         reference=pair.answer,
         model=name,
         answer=chat.decode(tokens),

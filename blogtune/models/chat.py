@@ -6,12 +6,14 @@
 Training, answering, fusing and judging all come through here, so a model is asked as it was taught.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
 
 from blogtune.common.errors import UserError
+from blogtune.common.records import Message
 
 # Llama 3 templates write today's date unless told one; Qwen 3 would think aloud first.
 TEMPLATE_ARGUMENTS = {"date_string": "1 January 2026", "enable_thinking": False}
@@ -25,9 +27,12 @@ class Chat:
     tokenizer: Any
     end: int
 
-    def prompt(self, question: str) -> list[int]:
-        """The tokens up to and including the template's own generation prompt."""
-        return self.opening([_user(question)])
+    def prompt(self, question: str, context: Sequence[Message] = ()) -> list[int]:
+        """The tokens up to and including the template's own generation prompt.
+
+        `context` is what was said before the question: a system text, earlier exchanges.
+        """
+        return self.opening([*(turn.model_dump() for turn in context), _user(question)])
 
     def opening(self, messages: list[dict[str, str]], reply: str = "") -> list[int]:
         """The tokens of the messages, the generation prompt and the beginning of a reply.

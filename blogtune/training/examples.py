@@ -126,12 +126,15 @@ def batches_by_length(examples: Sequence[Example], size: int) -> Iterator[Batch]
 
 
 def _make_example(pair: Pair, chat: Chat, max_tokens: int) -> Example:
-    prompt = chat.prompt(pair.question)
+    prompt = chat.prompt(pair.question, pair.context)
     if len(prompt) >= max_tokens:
+        what, remedy = "", "raise it or cut the question"
+        if pair.context:
+            what, remedy = " with what was said before it", "raise it or lower data.context_turns"
         raise UserError(
-            f"its question alone has {len(prompt)} tokens, which leaves none of "
+            f"its question{what} alone has {len(prompt)} tokens, which leaves none of "
             f"train.max_sequence_tokens ({max_tokens}) for the answer",
             where=f"pair {pair.id}",
-            remedy="raise it or cut the question",
+            remedy=remedy,
         )
     return Example(pair.id, prompt, chat.answer(pair.answer)[: max_tokens - len(prompt)])

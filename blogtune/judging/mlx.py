@@ -60,7 +60,7 @@ class MlxJudge:
         self.head = open_head(model.network)
         self.chat = open_chat(model.tokenizer)
         self.digits = _digit_tokens(self.chat)
-        self.limit = int(model.config.get("max_position_embeddings", UNLIMITED))
+        self.limit = model.context or UNLIMITED
         self.batch_items = params.batch_items
 
     def judge(self, items: Sequence[Item]) -> Iterator[Verdict]:

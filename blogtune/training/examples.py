@@ -57,12 +57,22 @@ class Batch:
         return make_batch(mine) if mine else None
 
 
-def make_examples(pairs: Sequence[Pair], chat: Chat, max_tokens: int) -> tuple[list[Example], int]:
+def make_examples(
+    pairs: Sequence[Pair], chat: Chat, max_tokens: int, context: int | None = None
+) -> tuple[list[Example], int]:
     """Tokenize; return the examples and how many answers were cut at `max_tokens`.
 
-    Raises UserError for a question so long that no answer token would be left.
+    Raises UserError for a question so long that no answer token would be left, and for a pair that
+    is longer than the model's `context`.
     """
     examples = [_make_example(pair, chat, max_tokens) for pair in pairs]
+    for example in examples:
+        if context is not None and example.tokens > context:
+            raise UserError(
+                f"{example.tokens:,} tokens, but the model reads {context:,}",
+                where=f"pair {example.id}",
+                remedy=f"set train.max_sequence_tokens to {context} or less, or cut the question",
+            )
     cut = sum(1 for example in examples if example.answer[-1] != chat.end)
     return examples, cut
 

@@ -110,9 +110,11 @@ def train(
     KeyboardInterrupt, with the last iteration saved, when it is stopped.
     """
     chat = open_chat(model.tokenizer)
-    examples, cut = make_examples(train_pairs, chat, params.max_sequence_tokens)
+    examples, cut = make_examples(train_pairs, chat, params.max_sequence_tokens, model.context)
     chosen = _choose(validation_pairs, params)
-    validation, validation_cut = make_examples(chosen, chat, params.max_sequence_tokens)
+    validation, validation_cut = make_examples(
+        chosen, chat, params.max_sequence_tokens, model.context
+    )
     # Refused before the model's files are read and hashed.
     padding = padding_share(examples, params.batch_pairs)
     mx.random.seed(params.seed)

@@ -125,7 +125,7 @@ def test_experts_have_no_dora_and_are_told_to_be_left_out() -> None:
         apply_lora(network, params(kind="dora", targets=["gate_proj"]).lora)
 
 
-@pytest.mark.parametrize("rank", [65, 10**9])
+@pytest.mark.parametrize("rank", [65, 65536])
 def test_a_rank_above_a_layers_width_is_refused(rank: int) -> None:
     with pytest.raises(UserError) as caught:
         apply_lora(tiny.network(), params(rank=rank, targets="qkv").lora)

@@ -77,7 +77,12 @@ def load_tokenizer(folder: Path) -> Any:
 def _load_tokenizer(folder: Path) -> Any:
     with _readable(folder, TOKENIZER_CONFIG):
         ends = mlx_lm.utils.load_config(folder).get("eos_token_id")
-        return mlx_lm.utils.load_tokenizer(folder, {"trust_remote_code": False}, eos_token_ids=ends)
+        tokenizer: Any = mlx_lm.utils.load_tokenizer(
+            folder, {"trust_remote_code": False}, eos_token_ids=ends
+        )
+        # Settings of the wrong type are found out when they are used.
+        tokenizer.decode(tokenizer.encode("Why?"), skip_special_tokens=True)
+        return tokenizer
 
 
 @contextmanager

@@ -84,7 +84,10 @@ def compare(
 
 def _job(folder: Path, pairs: Sequence[Pair], tokens: int, dtype: str) -> dict[str, Any]:
     chat = open_chat(load_model(folder, None).tokenizer)
-    texts = [{"prompt": chat.prompt(p.question), "answer": chat.answer(p.answer)} for p in pairs]
+    texts = [
+        {"prompt": chat.prompt(p.question, p.context), "answer": chat.answer(p.answer)}
+        for p in pairs
+    ]
     given = {"model": str(folder), "dtype": dtype, "tokens": tokens}
     return {**given, "stops": chat.stops, "texts": texts}
 

@@ -29,7 +29,8 @@ def answer_questions(
 ) -> list[Answer]:
     """Answer each pair's question; `name` is the model's name in the records.
 
-    An answer ends at a stop token of the model ("end") or at `params.max_tokens` ("length").
+    An answer ends at a stop token of the model ("end"), or at `params.max_tokens` or the end of
+    what the model reads ("length"). Raises UserError for a question that leaves no room for one.
     `drafts`, by the pairs' ids, are answers that this model may give too: the more of them it does,
     the sooner it is done. They change no answer.
     All processes of `group` come here with the same arguments, share the questions and return all.
@@ -37,7 +38,8 @@ def answer_questions(
     if not pairs:
         raise UserError("no questions to answer", where=f"data/processed/{params.split}.jsonl")
     chat = open_chat(model.tokenizer)
-    prompts = [chat.prompt(pair.question) for pair in pairs]
+    prompts = [chat.prompt(pair.question, pair.context) for pair in pairs]
+    limits = [_limit(model, *each, params) for each in zip(pairs, prompts, strict=True)]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     processes = group.size()
     size = questions_at_once(model.network, params, max(map(len, prompts)), processes)
@@ -55,7 +57,7 @@ def answer_questions(
             bar.update(min(processes * count, most - bar.n))
 
         drafted = [chat.answer((drafts or {}).get(pairs[index].id, ""))[:-1] for index in mine]
-        answers = [Writing(prompts[index], params.max_tokens) for index in mine]
+        answers = [Writing(prompts[index], limits[index]) for index in mine]
         if any(drafted):
             verify_drafts(model.network, answers, drafted, chat.stops, written)
         decode(model.network, answers, chat.stops, size, written)
@@ -66,6 +68,20 @@ def answer_questions(
     return [_record(pair, name, chat, kept[index]) for index, pair in enumerate(pairs)]
 
 
+def _limit(model: LoadedModel, pair: Pair, prompt: list[int], params: AnswerParams) -> int:
+    """How many tokens the answer may have: behind its context a model writes junk."""
+    if model.context is None:
+        return params.max_tokens
+    if len(prompt) >= model.context:
+        raise UserError(
+            f"its question has {len(prompt):,} tokens, but the model reads {model.context:,} with "
+            "the answer",
+            where=f"pair {pair.id}",
+            remedy="cut the question, take the pair out of the data, or choose another model",
+        )
+    return min(params.max_tokens, model.context - len(prompt))
+
+
 def _record(pair: Pair, name: str, chat: Chat, row: "np.typing.NDArray[np.int32]") -> Answer:
     _, ended, *padded = (int(value) for value in row)
     tokens = [token for token in padded if token != NO_ROW]
@@ -73,6 +89,7 @@ def _record(pair: Pair, name: str, chat: Chat, row: "np.typing.NDArray[np.int32]
         id=pair.id,
         post=pair.post,
         question=pair.question,
+        context=pair.context,
         reference=pair.answer,
         facts=pair.facts,
         model=name,

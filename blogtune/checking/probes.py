@@ -58,7 +58,7 @@ class Probe:
 
     @property
     def item(self) -> Item:
-        return Item(self.pair.question, self.pair.answer, self.answer)
+        return Item(self.pair.question, self.pair.answer, self.answer, self.pair.context)
 
     @property
     def post(self) -> str:

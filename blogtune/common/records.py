@@ -2,15 +2,16 @@
 
 A question/answer pair as `prepare` writes it:
 
-    {"id": "5f0c3a9b2d417e68", "post": "https://blog.example/rank", "question": "What is ...?",
-     "answer": "The rank is ...", "facts": [], "messages": [{"role": "user", "content":
-     "What is ...?"}, {"role": "assistant", "content": "The rank is ..."}]}
+    {"id": "5f0c3a9b2d417e68", "post": "https://blog.example/rank", "context": [],
+     "question": "What is ...?", "answer": "The rank is ...", "facts": [],
+     "messages": [{"role": "user", "content": "What is ...?"},
+                  {"role": "assistant", "content": "The rank is ..."}]}
 
 An answer as `answer` and `baselines` write it:
 
-    {"id": "5f0c3a9b2d417e68", "post": "https://blog.example/rank", "question": "What is ...?",
-     "reference": "The rank is ...", "facts": ["8"], "model": "finetuned", "answer": "Rank ...",
-     "stop": "end", "tokens": 48}
+    {"id": "5f0c3a9b2d417e68", "post": "https://blog.example/rank", "context": [],
+     "question": "What is ...?", "reference": "The rank is ...", "facts": ["8"],
+     "model": "finetuned", "answer": "Rank ...", "stop": "end", "tokens": 48}
 
 A judgement as `judge` writes it:
 
@@ -54,15 +55,21 @@ class Message(Record):
     content: str
 
 
+# What was said before a question and belongs to it.
+Context = tuple[Message, ...]
+
+
 class Pair(Record):
     """A question with its reference answer. `post` is None where it belongs to no other pair.
 
-    `facts` are the values that make an answer right, where the data say so ("38 beds"). `messages`
-    say the same as a conversation, which `mlx_lm.lora --data` reads.
+    `context` is what was said before the question and belongs to it: a system text, then earlier
+    questions with their answers. `facts` are the values that make an answer right, where the data
+    say so ("38 beds"). `messages` say the same as a conversation, which `mlx_lm.lora --data` reads.
     """
 
     id: str
     post: str | None
+    context: Context = ()
     question: str
     answer: str
     facts: list[str] = []
@@ -71,7 +78,7 @@ class Pair(Record):
     @property
     def messages(self) -> list[Message]:
         question = Message(role="user", content=self.question)
-        return [question, Message(role="assistant", content=self.answer)]
+        return [*self.context, question, Message(role="assistant", content=self.answer)]
 
     @model_validator(mode="before")
     @classmethod
@@ -100,6 +107,7 @@ class Answer(Record):
 
     id: str
     post: str | None
+    context: Context = ()
     question: str
     reference: str
     facts: list[str] = []

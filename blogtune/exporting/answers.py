@@ -48,13 +48,14 @@ def ask_all(
     Raises UserError where question and answer do not fit into the model's context, and where the
     server reads a question as another number of tokens than we do.
     """
-    sizes = [len(source.chat.prompt(pair.question)) for pair in pairs]
+    sizes = [len(source.chat.prompt(pair.question, pair.context)) for pair in pairs]
     context = _context(max(sizes) + params.max_tokens, source)
     replies: dict[int, Reply] = {}
     with server.model().client() as client:
 
         def ask(index: int) -> Reply:
-            return server.ask(client, pairs[index].question, params.max_tokens, context)
+            pair = pairs[index]
+            return server.ask(client, pair.question, params.max_tokens, context, pair.context)
 
         done = in_parallel(ask, range(len(pairs)), server.params.workers)
         for index, reply in progress(done, desc="ask", unit="questions", total=len(pairs)):
@@ -76,6 +77,7 @@ def records(pairs: Sequence[Pair], replies: Sequence[Reply]) -> list[Answer]:
             id=pair.id,
             post=pair.post,
             question=pair.question,
+            context=pair.context,
             reference=pair.answer,
             model=SERVED,
             answer=reply.text.strip(),
@@ -106,7 +108,7 @@ def agreement(
         if not len(chosen):
             unread += 1
             continue
-        prompt = chat.prompt(pair.question)
+        prompt = chat.prompt(pair.question, pair.context)
         logits = model.network(mx.array([[*prompt, *chosen[:-1].tolist()]]))[0, len(prompt) - 1 :]
         ours = np.array(mx.argmax(logits, axis=-1)).astype(np.int64)
         ours[np.isin(ours, chat.stops)] = chat.end

@@ -1,10 +1,12 @@
 """Requests to the Ollama server: the model registered, one question asked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress
+from blogtune.common.records import Message
 from blogtune.exporting.params import OllamaParams
 from blogtune.exporting.source import GREEDY, Source
 from blogtune.judging.ollama import LEAST_CONTEXT, MAY_PASS, patiently
@@ -65,12 +67,20 @@ class OllamaServer:
                 raise self._told(error) from error
         return self.model().require(pull=False)
 
-    def ask(self, client: ollama.Client, question: str, limit: int, context: int) -> Reply:
+    def ask(
+        self,
+        client: ollama.Client,
+        question: str,
+        limit: int,
+        context: int,
+        earlier: Sequence[Message] = (),
+    ) -> Reply:
         """One greedy answer of at most `limit` tokens, asked for again where that may help.
 
+        `context` is the length in tokens that the server keeps, `earlier` what was said before.
         Raises UserError when there is none after `params.retries` repetitions.
         """
-        return self._ask(client, self.params.name, question, limit, context)
+        return self._ask(client, self.params.name, question, limit, context, earlier)
 
     def _create(self, client: Client, name: str, source: Source) -> None:
         steps = client.create(
@@ -96,10 +106,20 @@ class OllamaServer:
             )
 
     def _ask(
-        self, client: ollama.Client, name: str, question: str, limit: int, context: int
+        self,
+        client: ollama.Client,
+        name: str,
+        question: str,
+        limit: int,
+        context: int,
+        earlier: Sequence[Message] = (),
     ) -> Reply:
+        messages = [
+            turn.model_dump() for turn in (*earlier, Message(role="user", content=question))
+        ]
+
         def request() -> Reply:
-            return _reply(self._chat(client, name, question, limit, context))
+            return _reply(self._chat(client, name, messages, limit, context))
 
         try:
             return patiently(request, self.params.retries, _may_pass)
@@ -107,7 +127,12 @@ class OllamaServer:
             raise self._told(error) from error
 
     def _chat(
-        self, client: ollama.Client, name: str, question: str, limit: int, context: int
+        self,
+        client: ollama.Client,
+        name: str,
+        messages: Sequence[dict[str, str]],
+        limit: int,
+        context: int,
     ) -> ollama.ChatResponse:
         options: dict[str, Any] = {
             **GREEDY,
@@ -117,7 +142,6 @@ class OllamaServer:
         }
         if self.params.threads is not None:
             options["num_thread"] = self.params.threads
-        messages = [{"role": "user", "content": question}]
         return client.chat(name, messages, options=options, logprobs=True)
 
     def _told(self, error: Exception) -> UserError:

@@ -8,13 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlx_lm.utils import load_config, load_tokenizer
-
 from blogtune.common.errors import UserError
 from blogtune.common.files import write_json
 from blogtune.common.model_files import INDEX, is_of_model
 from blogtune.exporting.template import OllamaTemplate, adds_start, ollama_template
 from blogtune.models.chat import Chat, open_chat
+from blogtune.models.loading import load_tokenizer
 
 # What Ollama 0.12.11 makes a model of text from (convert/convert.go), and a test took there.
 ARCHITECTURES = (
@@ -82,8 +81,7 @@ def open_source(folder: Path) -> Source:
     if architecture == "Phi3ForCausalLM":
         config = _phi3(config, folder)
     # With every end that the model was measured with: generation_config.json may name more.
-    ends = load_config(folder).get("eos_token_id")
-    chat = open_chat(load_tokenizer(folder, eos_token_ids=ends))
+    chat = open_chat(load_tokenizer(folder))
     _check_vocabulary(chat, folder, architecture)
     start = adds_start(_read(folder / "tokenizer_config.json"))
     return Source(folder, chat, ollama_template(chat, adds_start=start), config)

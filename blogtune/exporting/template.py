@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateError
-
 from blogtune.common.errors import UserError
-from blogtune.models.chat import TEMPLATE_ARGUMENTS, Chat
+from blogtune.models.chat import Chat
+from blogtune.models.template import render as render_template
 
 Render = Callable[..., str]
 SYSTEM, FIRST, REPLY, SECOND = "SYSTEMWORDS", "FIRSTWORDS", "REPLYWORDS", "SECONDWORDS"
@@ -77,11 +76,7 @@ def ollama_template(chat: Chat, *, adds_start: bool) -> OllamaTemplate:
 
     def render(*words: tuple[str, str]) -> str:
         messages = [{"role": role, "content": content} for role, content in words]
-        return str(
-            chat.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, **TEMPLATE_ARGUMENTS
-            )
-        )
+        return render_template(chat.tokenizer, messages, generate=True)
 
     for family, turns in FAMILIES.items():
         parts = _parts(render, turns)
@@ -116,7 +111,7 @@ def _parts(render: Render, turns: Turns) -> _Parts | None:
 def _system(render: Render, first: str, generation: str) -> tuple[str, str] | None:
     try:
         text = render(("system", SYSTEM), ("user", FIRST))
-    except TemplateError:
+    except UserError:
         return None
     before, found, after = text.removesuffix(f"{first}{generation}").partition(SYSTEM)
     return (before, after) if found and FIRST not in after else None

@@ -103,7 +103,7 @@ def expected(
     """
     chat = open_chat(model.tokenizer)
     chosen = pairs[: params.parity_pairs]
-    prompts = [chat.prompt(pair.question) for pair in chosen]
+    prompts = [chat.prompt(pair.question, pair.context) for pair in chosen]
     answers = [chat.answer(pair.answer)[:-1] for pair in chosen]
     read = read_answers(model.network, prompts, answers)
     for place, logits in progress(read, desc="parity", unit="pairs", total=len(chosen)):

@@ -132,7 +132,10 @@ class CachedJudge:
                 yield known[key]
 
     def _key(self, item: Item) -> str:
-        return digest({**self.inner.identity, "method": self.method, "item": vars(item)})
+        texts = {name: text for name, text in vars(item).items() if name != "context"}
+        if item.context:
+            texts["context"] = [turn.model_dump() for turn in item.context]
+        return digest({**self.inner.identity, "method": self.method, "item": texts})
 
     def _keep(self, key: str, verdict: Verdict) -> None:
         if verdict.similarity is not None:

@@ -44,12 +44,16 @@ def judge_answers(
         [answer.reference, *_other_references(answer, pool, params)] for answer in answers
     ]
     items = [
-        Item(answer.question, reference, answer.answer)
+        Item(answer.question, reference, answer.answer, answer.context)
         for answer, those in zip(answers, references, strict=True)
         for reference in those
         if answer.answer
     ]
-    own = [Item(each.question, each.reference, each.answer) for each in answers if each.answer]
+    own = [
+        Item(each.question, each.reference, each.answer, each.context)
+        for each in answers
+        if each.answer
+    ]
     verdicts = _verdicts(judge, items, "judge")
     others = _verdicts(second, own, "second judge") if second else iter(())
     for answer, those in zip(answers, references, strict=True):

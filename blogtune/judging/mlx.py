@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mlx_lm.models.cache import KVCache
 
 from blogtune.common.errors import UserError
+from blogtune.common.records import Context
 from blogtune.judging.params import OneJudge
 from blogtune.judging.prompt import DIGITS, messages, template
 from blogtune.judging.protocol import Item, Verdict, in_order
@@ -59,7 +60,7 @@ class MlxJudge:
         self.head = open_head(model.network)
         self.chat = open_chat(model.tokenizer)
         self.digits = _digit_tokens(self.chat)
-        self.limit = int(model.config.get("max_position_embeddings", UNLIMITED))
+        self.limit = model.context or UNLIMITED
         self.batch_items = params.batch_items
 
     def judge(self, items: Sequence[Item]) -> Iterator[Verdict]:
@@ -134,9 +135,10 @@ def _digit_tokens(chat: Chat) -> list[int]:
 def _groups(items: Sequence[Item], indices: Sequence[int]) -> list[list[int]]:
     """The items of one answer together, whose prompts differ in the reference only; and the rest,
     which share no more than what all do."""
-    by_answer: dict[tuple[str, str], list[int]] = defaultdict(list)
+    by_answer: dict[tuple[Context, str, str], list[int]] = defaultdict(list)
     for index in indices:
-        by_answer[items[index].question, items[index].answer].append(index)
+        item = items[index]
+        by_answer[item.context, item.question, item.answer].append(index)
     several = [group for group in by_answer.values() if len(group) > 1]
     rest = [group[0] for group in by_answer.values() if len(group) == 1]
     return [*several, rest] if rest else several

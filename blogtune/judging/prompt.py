@@ -50,6 +50,13 @@ all that the reference says, in between the share of it.
 
 Reply with JSON only, such as {"score": 0.25}"""
 _SYSTEM: dict[Scale, str] = {"likert": _TASK + _LIKERT, "unit": _TASK + _UNIT}
+# Only where something was said before the question.
+_CONTEXT = """\
+The question was asked in this conversation:
+<context>
+{context}
+</context>
+"""
 _USER = """\
 <question>
 {question}
@@ -77,12 +84,15 @@ def messages(item: Item, scale: Scale) -> list[Message]:
         reference=quoted(item.reference),
         answer=quoted(item.answer),
     )
+    if item.context:
+        said = "\n".join(f"{turn.role}: {turn.content}" for turn in item.context)
+        user = _CONTEXT.format(context=quoted(said)) + user
     return [{"role": "system", "content": _SYSTEM[scale]}, {"role": "user", "content": user}]
 
 
 def template(scale: Scale) -> str:
     """All of the prompt that is the same for every item: part of what makes a verdict."""
-    return f"{_SYSTEM[scale]}\n{_USER}"
+    return f"{_SYSTEM[scale]}\n{_CONTEXT}{_USER}"
 
 
 def reply_schema(scale: Scale) -> dict[str, object]:

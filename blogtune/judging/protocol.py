@@ -4,14 +4,20 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from blogtune.common.records import Context
+
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to judge: how close is the answer to the reference, for this question?"""
+    """One thing to judge: how close is the answer to the reference, for this question?
+
+    `context` is what was said before the question.
+    """
 
     question: str
     reference: str
     answer: str
+    context: Context = ()
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,23 @@
 """Loads a model folder with mlx-lm: network, tokenizer and, where wanted, an adapter."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import mlx_lm.utils
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.models.rope_utils import SuScaledRoPE
-from mlx_lm.utils import load, maybe_set_recommended_wired_limit
 
 from blogtune.common.errors import UserError
+from blogtune.models.files import CONFIG, check_files, unloadable
 
-# What mlx-lm raises for files that are missing, cut off, or of a model that it does not know.
-UNLOADABLE = (FileNotFoundError, KeyError, RuntimeError, TypeError, ValueError)
+# What the config of an architecture calls the number of tokens that it reads.
+CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 @dataclass(frozen=True)
@@ -25,32 +29,72 @@ class LoadedModel:
     config: dict[str, Any]
     folder: Path
 
+    @property
+    def context(self) -> int | None:
+        """How many tokens it reads at most, where its config says so."""
+        configs = (self.config, self.config.get("text_config") or {})
+        found = (config.get(name) for config in configs for name in CONTEXTS)
+        return next((value for value in found if isinstance(value, int) and value > 0), None)
+
 
 def load_model(folder: Path, dtype: mx.Dtype | None, adapter: Path | None = None) -> LoadedModel:
     """Load the model in `folder`, computing in `dtype` (None: as stored), in evaluation mode.
 
-    Raises UserError when the folder is not there or mlx-lm cannot make a model of it.
+    Raises UserError when the folder is not there or mlx-lm cannot make a model of it. No code that
+    comes with a model is run.
     """
-    if not folder.is_dir():
-        raise UserError("no model there", where=folder, remedy="run `dvc repro`")
+    check_files(folder)
     # What a model before this one left; and what this one takes stays in a Mac's memory.
     mx.clear_cache()
-    maybe_set_recommended_wired_limit()
-    try:
-        network, tokenizer, config = load(str(folder), lazy=True, return_config=True)  # type: ignore[misc]
+    mlx_lm.utils.maybe_set_recommended_wired_limit()
+    with _readable(folder, CONFIG):
+        network, config = mlx_lm.utils.load_model(folder, lazy=True, trust_remote_code=False)
         if dtype is not None:
             network.set_dtype(dtype)
-        if adapter is not None:
+    if adapter is not None:
+        with _readable(folder, adapter.name):
             _load_adapter(network, adapter)
-        materialize(network)
-    except UNLOADABLE as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UserError(f"mlx-lm cannot load it: {reason}", where=folder) from error
     if config.get("model_type") == "gemma2":
         _mend_gemma2_masks()
-    _mend_long_ropes(network, config)
-    network.eval()
-    return LoadedModel(network, tokenizer, config, folder)
+    with _readable(folder, CONFIG):
+        materialize(network)
+        _mend_long_ropes(network, config)
+        network.eval()
+        # A config that does not fit the weights is found out when they are used.
+        mx.eval(network(mx.array([[0]])))
+    return LoadedModel(network, _load_tokenizer(folder), config, folder)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """mlx-lm's tokenizer with every end token that the folder's configs name.
+
+    Raises UserError where it cannot be loaded; nothing is asked, and no code of its own is run.
+    """
+    check_files(folder)
+    return _load_tokenizer(folder)
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    with _readable(folder, TOKENIZER_CONFIG):
+        ends = mlx_lm.utils.load_config(folder).get("eos_token_id")
+        tokenizer: Any = mlx_lm.utils.load_tokenizer(
+            folder, {"trust_remote_code": False}, eos_token_ids=ends
+        )
+        # Settings of the wrong type are found out when they are used.
+        tokenizer.decode(tokenizer.encode("Why?"), skip_special_tokens=True)
+        return tokenizer
+
+
+@contextmanager
+def _readable(folder: Path, name: str) -> Generator[None]:
+    """Whatever mlx-lm, transformers or MLX raise over a stranger's files becomes one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise unloadable(folder / name, reason) from error
 
 
 def materialize(network: nn.Module) -> None:

@@ -57,12 +57,22 @@ class Batch:
         return make_batch(mine) if mine else None
 
 
-def make_examples(pairs: Sequence[Pair], chat: Chat, max_tokens: int) -> tuple[list[Example], int]:
+def make_examples(
+    pairs: Sequence[Pair], chat: Chat, max_tokens: int, context: int | None = None
+) -> tuple[list[Example], int]:
     """Tokenize; return the examples and how many answers were cut at `max_tokens`.
 
-    Raises UserError for a question so long that no answer token would be left.
+    Raises UserError for a question so long that no answer token would be left, and for a pair that
+    is longer than the model's `context`.
     """
     examples = [_make_example(pair, chat, max_tokens) for pair in pairs]
+    for example in examples:
+        if context is not None and example.tokens > context:
+            raise UserError(
+                f"{example.tokens:,} tokens, but the model reads {context:,}",
+                where=f"pair {example.id}",
+                remedy=f"set train.max_sequence_tokens to {context} or less, or cut the question",
+            )
     cut = sum(1 for example in examples if example.answer[-1] != chat.end)
     return examples, cut
 
@@ -126,12 +136,15 @@ def batches_by_length(examples: Sequence[Example], size: int) -> Iterator[Batch]
 
 
 def _make_example(pair: Pair, chat: Chat, max_tokens: int) -> Example:
-    prompt = chat.prompt(pair.question)
+    prompt = chat.prompt(pair.question, pair.context)
     if len(prompt) >= max_tokens:
+        what, remedy = "", "raise it or cut the question"
+        if pair.context:
+            what, remedy = " with what was said before it", "raise it or lower data.context_turns"
         raise UserError(
-            f"its question alone has {len(prompt)} tokens, which leaves none of "
+            f"its question{what} alone has {len(prompt)} tokens, which leaves none of "
             f"train.max_sequence_tokens ({max_tokens}) for the answer",
             where=f"pair {pair.id}",
-            remedy="raise it or cut the question",
+            remedy=remedy,
         )
     return Example(pair.id, prompt, chat.answer(pair.answer)[: max_tokens - len(prompt)])

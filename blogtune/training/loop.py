@@ -35,7 +35,7 @@ from blogtune.training.examples import (
     make_examples,
     padding_share,
 )
-from blogtune.training.lora import apply_lora, target_keys
+from blogtune.training.lora import apply_lora, not_adaptable, target_keys
 from blogtune.training.params import TrainParams
 from blogtune.training.plan import choose_step
 from blogtune.training.schedule import learning_rate
@@ -110,13 +110,16 @@ def train(
     KeyboardInterrupt, with the last iteration saved, when it is stopped.
     """
     chat = open_chat(model.tokenizer)
-    examples, cut = make_examples(train_pairs, chat, params.max_sequence_tokens)
+    examples, cut = make_examples(train_pairs, chat, params.max_sequence_tokens, model.context)
     chosen = _choose(validation_pairs, params)
-    validation, validation_cut = make_examples(chosen, chat, params.max_sequence_tokens)
+    validation, validation_cut = make_examples(
+        chosen, chat, params.max_sequence_tokens, model.context
+    )
     # Refused before the model's files are read and hashed.
     padding = padding_share(examples, params.batch_pairs)
     mx.random.seed(params.seed)
-    keys = target_keys(model.network, params.lora.targets)
+    keys = target_keys(model.network, params.lora)
+    _say_what_is_left_out(model.network, params, group)
     trainable = apply_lora(model.network, params.lora)
     setup = Setup(model.network, open_head(model.network), params, group, examples, validation)
     store = _open(model.folder, setup, checkpoints)
@@ -240,6 +243,13 @@ class _Loop:
             return False
         self.run.checkpoints.save(state, self.params.lora, self.run.keys)
         return True
+
+
+def _say_what_is_left_out(network: Any, params: TrainParams, group: mx.distributed.Group) -> None:
+    left = not_adaptable(network, params.lora)
+    if left and group.rank() == 0:
+        named = ", ".join(f"{path} ({kind})" for path, kind in sorted(left.items()))
+        say(f"mlx-lm has no {params.lora.kind} for these layers, they stay as they are: {named}")
 
 
 def _choose(pairs: Sequence[Pair], params: TrainParams) -> Sequence[Pair]:

@@ -8,7 +8,7 @@ from blogtune.answering.generate import answer_questions
 from blogtune.answering.params import AnswerParams
 from blogtune.common.errors import UserError
 from blogtune.common.progress import progress
-from blogtune.common.records import Pair
+from blogtune.common.records import Message, Pair
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import LoadedModel
 from tests import tiny
@@ -64,6 +64,19 @@ def test_an_answer_carries_its_question_reference_post_and_model(taught: LoadedM
     (answer,) = answer_questions(taught, "finetuned", [pair], params(), tiny.ALONE)
     assert (answer.id, answer.post, answer.model) == ("a", "p", "finetuned")
     assert (answer.question, answer.reference) == ("What is the rank?", "The reference.")
+
+
+def test_a_follow_up_question_is_asked_behind_what_was_said_before(taught: LoadedModel) -> None:
+    said = (Message(role="user", content="Tell me!"), Message(role="assistant", content="What?"))
+    plain = tiny.pair("a", "What is the rank?", "The reference.")
+    pair = plain.model_copy(update={"context": said})
+    (answer,) = answer_questions(taught, "base", [pair], params(max_tokens=12), tiny.ALONE)
+    assert answer.context == said
+    chat, network = open_chat(taught.tokenizer), taught.network
+    prompt = chat.prompt("What is the rank?", said)
+    token = int(network(mx.array([prompt]))[0, -1].argmax())
+    assert chat.decode(prompt).startswith("user\nTell me!\nassistant\nWhat?\nuser\nWhat is")
+    assert answer.answer.startswith(chat.decode([token]))
 
 
 def test_a_whole_answer_ends_and_counts_its_tokens_without_the_end(taught: LoadedModel) -> None:

@@ -34,7 +34,7 @@ def arrays(file: Path) -> dict[str, Any]:
 
 
 def test_query_key_and_value_are_found_fused_or_not(family: Trained) -> None:
-    assert target_keys(family.load().network, "qkv") == list(family.family.keys)
+    assert target_keys(family.load().network, train_params().lora) == list(family.family.keys)
     assert family.result.keys == list(family.family.keys)
 
 

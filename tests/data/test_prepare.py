@@ -284,7 +284,7 @@ def test_a_row_is_written_as_a_pair_with_its_id(
     prepare(make_params(write_rows(*blog())), tmp_path)
     line = (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()[0]
     row = json.loads(line)
-    assert list(row) == ["id", "post", "question", "answer", "facts", "messages"]
+    assert list(row) == ["id", "post", "context", "question", "answer", "facts", "messages"]
     said = [(turn["role"], turn["content"]) for turn in row["messages"]]
     assert said == [("user", row["question"]), ("assistant", row["answer"])]
 

@@ -29,7 +29,7 @@ def test_a_template_of_no_family_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_template_that_drops_the_history_is_refused(tmp_path: Path) -> None:
-    forgets = "{% set messages = messages[-1:] %}" + TEMPLATES["Phi-3"]
+    forgets = "{% set messages = messages[-2:] %}" + TEMPLATES["Phi-3"]
     with pytest.raises(UserError, match="cannot write the model's chat template"):
         ollama_template(open_template(tmp_path, forgets), adds_start=False)
 

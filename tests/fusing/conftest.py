@@ -35,7 +35,7 @@ def make_adapter(base: Path, folder: Path, seed: int = 5, **lora: Any) -> Path:
     """Write an adapter of random numbers that bends the model but does not break it."""
     network = load_model(base, mx.float32).network
     params = tiny.train_params(**lora).lora
-    keys = target_keys(network, params.targets)
+    keys = target_keys(network, params)
     apply_lora(network, params)
     mx.random.seed(seed)
     weights = {

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blogtune.common.records import Message
 from blogtune.judging.cache import CachedJudge, Entry, VerdictCache, digest, open_cache, uncached
 from blogtune.judging.judge import open_judge
 from blogtune.judging.ollama import OllamaJudge, ollama_identity
@@ -26,6 +27,7 @@ from blogtune.judging.protocol import Item, LanguageJudge, Verdict, in_order
 from tests.judging.server import Answer, Server, hashed, judge_params, serve
 
 ROOT = Path(__file__).parents[2]
+SAID = (Message(role="user", content="How?"), Message(role="assistant", content="So."))
 
 
 class Counting(LanguageJudge):
@@ -118,6 +120,7 @@ def test_what_has_no_score_is_not_kept_and_asked_again(cache: VerdictCache) -> N
     "other",
     [
         pytest.param((Item("Why not?", "Because.", "a"), Counting()), id="question"),
+        pytest.param((Item("Why?", "Because.", "a", SAID), Counting()), id="context"),
         pytest.param((Item("Why?", "Therefore.", "a"), Counting()), id="reference"),
         pytest.param((Item("Why?", "Because.", "b"), Counting()), id="answer"),
         pytest.param((items("a")[0], Counting(prompt="other")), id="prompt"),

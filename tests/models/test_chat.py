@@ -24,7 +24,7 @@ WORDS = (
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
 # Some templates say whose answer it is, and when.
-DATED = tiny.CHATML + "{{ date_string }}{{ enable_thinking }}"
+DATED = "{{ date_string }}{{ enable_thinking }}" + tiny.CHATML
 TEMPLATES = {"chatml": tiny.CHATML, "bare": BARE, "words": WORDS}
 
 
@@ -65,7 +65,7 @@ def test_a_prompt_ends_with_the_templates_own_generation_prompt(
     [
         pytest.param(tiny.CHATML, tiny.END, id="template's end token"),
         pytest.param(BARE, tiny.END, id="nothing behind it"),
-        pytest.param(APART, tiny.END, id="space before it"),
+        pytest.param(APART, f"\n{tiny.END}", id="space before it"),
         pytest.param(WORDS, tiny.STOP, id="template without one: end of sequence"),
     ],
 )
@@ -106,7 +106,7 @@ def test_the_models_own_end_stops_an_answer_too(tmp_path: Path) -> None:
 
 def test_what_a_template_may_ask_for_is_the_same_every_day(tmp_path: Path) -> None:
     opened = chat(tmp_path, DATED)
-    assert text(opened, opened.prompt("Why?")).endswith("1 January 2026False")
+    assert text(opened, opened.prompt("Why?")).startswith("1 January 2026False")
 
 
 def test_decoding_leaves_out_special_tokens_and_outer_space(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blogtune.common.errors import UserError
+from blogtune.common.records import Message
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import load_model
 from blogtune.training.examples import (
@@ -44,6 +45,21 @@ def test_an_example_is_the_prompt_and_the_answer_with_its_end(chat: Chat) -> Non
     assert (example.id, example.prompt) == ("a", chat.prompt("Why?"))
     assert example.answer == chat.answer("Because.")
     assert example.tokens == len(example.prompt) + len(example.answer)
+
+
+def test_what_was_said_before_stands_in_the_prompt_and_is_no_target(chat: Chat) -> None:
+    turns = [
+        Message(role="system", content="Be brief."),
+        *tiny.pair("b", "When?", "Then.").messages,
+    ]
+    pair = tiny.pair("a", "Why?", "Because.").model_copy(update={"context": tuple(turns)})
+    (example,), _ = make_examples([pair], chat, 200)
+    asked = [turn.model_dump() for turn in pair.messages[:-1]]
+    assert example.prompt == chat.opening(asked)
+    assert [turn["content"] for turn in asked] == ["Be brief.", "When?", "Then.", "Why?"]
+    assert example.answer == chat.answer("Because.")
+    with pytest.raises(UserError, match=r"said before it alone has .*lower data\.context_turns"):
+        make_examples([pair], chat, len(example.prompt))
 
 
 def test_only_answer_tokens_are_targets_and_the_end_is_among_them(chat: Chat) -> None:

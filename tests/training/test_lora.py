@@ -134,15 +134,18 @@ def test_only_query_key_and_value_of_the_top_blocks_are_adapted() -> None:
     ],
 )
 def test_each_architecture_has_its_own_names(name: str, keys: list[str]) -> None:
-    assert target_keys(build(name), "qkv") == keys
+    assert target_keys(build(name), lora()) == keys
 
 
 def test_other_layers_are_named_by_the_last_part_of_their_paths() -> None:
     network = tiny.network()
     paths = ["mlp.down_proj", "mlp.gate_proj", "mlp.up_proj"]
     paths += [f"self_attn.{name}_proj" for name in "koqv"]
-    assert target_keys(network, "all") == paths
-    assert target_keys(network, ["o_proj", "up_proj"]) == ["self_attn.o_proj", "mlp.up_proj"]
+    assert target_keys(network, lora(targets="all")) == paths
+    assert target_keys(network, lora(targets=["o_proj", "up_proj"])) == [
+        "self_attn.o_proj",
+        "mlp.up_proj",
+    ]
     # 4 * (64 + 64) and 4 * (64 + 128) in each of two blocks.
     assert apply_lora(network, lora(targets=["o_proj", "up_proj"])) == 2 * (512 + 768)
 
@@ -152,7 +155,7 @@ def test_a_name_that_several_layers_bear_means_all_of_them() -> None:
     for block in network.layers:
         block.shared_expert = nn.Module()
         block.shared_expert.up_proj = nn.Linear(tiny.WIDTH, 32, bias=False)
-    assert target_keys(network, ["up_proj", "q_proj"]) == [
+    assert target_keys(network, lora(targets=["up_proj", "q_proj"])) == [
         "mlp.up_proj",
         "shared_expert.up_proj",
         "self_attn.q_proj",

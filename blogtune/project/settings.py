@@ -15,6 +15,7 @@ from blogtune.common.files import atomic_text
 from blogtune.common.params import PARAMS_FILE, Section, read_params
 from blogtune.common.sources import DatasetParams, ModelParams
 from blogtune.comparing.params import CompareParams
+from blogtune.data.files import special_files
 from blogtune.data.params import DataParams
 from blogtune.exporting.params import ExportParams
 from blogtune.fusing.params import FuseParams
@@ -76,6 +77,10 @@ def obstacles(settings: Settings) -> list[Problem]:
     path, paraphrases = settings.data.path, settings.judge.check.paraphrases
     if settings.data.fetch.source is None and not Path(path).exists():
         found.append(Problem(f"{path} is not there", "data.path", "put the data there"))
+    found += [
+        Problem(f"{file} is a pipe, socket or device", "data.path", "save its data to a file")
+        for file in special_files(Path(path))  # DVC would wait for its end
+    ]
     if not Path(paraphrases).exists():
         none = "an empty file stands for none"
         found.append(Problem(f"{paraphrases} is not there", "judge.check.paraphrases", none))

@@ -283,9 +283,8 @@ def _write_near_duplicates(output: Path, params: DataParams) -> dict[str, int]:
     named = output / "near_duplicates.jsonl"
     write_records(named, noted())
     if same:
-        _say(
-            f"{params.path}: {len(same)} test questions are asked in train too; {named} names them"
-        )
+        asked = "1 test question is" if len(same) == 1 else f"{len(same)} test questions are"
+        _say(f"{params.path}: {asked} asked in train too, named in {named}")
     return {"near_duplicates": len(tests | same), "same_questions": len(same)}
 
 

@@ -359,7 +359,8 @@ def test_the_same_question_in_train_and_test_is_told_and_named(
     assert {near.test for near in named} == same
     ids = {pair.id: pair.question for part in parts.values() for pair in part}
     assert all(ids[near.test] == ids[near.train] for near in named)
-    assert f"{len(same)} test questions are asked in train too" in capsys.readouterr().err
+    asked = "question is" if len(same) == 1 else "questions are"
+    assert f"{len(same)} test {asked} asked in train too, named in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["", "  "])

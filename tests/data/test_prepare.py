@@ -326,3 +326,23 @@ def test_mlx_lm_reads_the_splits_as_they_are(
         assert tokens[:start] == chat.prompt(pairs[0].question)
         answer = chat.answer(pairs[0].answer)
         assert tokens[start : start + len(answer)] == answer
+
+
+def test_mlx_lm_reads_what_was_said_before_with_the_question(
+    write_rows: WriteRows, make_params: MakeParams, tmp_path: Path, tiny_folder: Path
+) -> None:
+    roles = ("system", "user", "assistant", "user", "assistant")
+    rows = [
+        {"messages": [{"role": r, "content": f"{r} {n} {turn}"} for turn, r in enumerate(roles)]}
+        for n in range(60)
+    ]
+    prepare(make_params(write_rows(*rows), context_turns=1), tmp_path / "out")
+    tokenizer = load_model(tiny_folder, None).tokenizer
+    sets = load_local_dataset(tmp_path / "out", tokenizer, SimpleNamespace(mask_prompt=True))
+    chat = open_chat(tokenizer)
+    for pairs, read in zip(pairs_in(tmp_path / "out").values(), sets, strict=True):
+        for number, pair in enumerate(pairs):
+            assert [turn.role for turn in pair.messages][:2] == ["system", "user"]
+            tokens, start = read.process(read[number])
+            assert tokens[:start] == chat.prompt(pair.question, pair.context)
+    assert any(len(pair.context) == 3 for pair in pairs)

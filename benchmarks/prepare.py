@@ -21,6 +21,7 @@ import click
 SMALL = 1000
 PAIRS_PER_POST = 20
 PARAMS = {
+    "context_turns": 0,
     "max_bad_rows": 0,
     "split": {"by": "pair", "train": 0.7, "validation": 0.2, "test": 0.1, "seed": 0},
     "near_duplicates": {"method": "jaccard", "shingle_words": 3, "limit": 0.5},

@@ -1,4 +1,4 @@
-"""Exact duplicates, and the near-duplicates between test and train."""
+"""Exact duplicates, and between test and train near-duplicates and the same questions."""
 
 from array import array
 from collections.abc import Iterable, Iterator
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from blogtune.common.progress import progress
 from blogtune.common.records import NearDuplicate, Pair, read_records
+from blogtune.data.keys import question_key
 from blogtune.data.params import NearDuplicateParams
 from blogtune.data.shingles import Shingles, Sketch, Sketcher, jaccard, shingles
 
@@ -54,6 +55,19 @@ def near_duplicates(
         for index in _blocks(test, sketcher, block_entries):
             yield from _compare(train, sketcher, index, tests)
             del index  # before the next one is built
+
+
+def same_questions(train: Path, test: Path, shingle_words: int) -> Iterator[NearDuplicate]:
+    """Yield each test pair whose question is asked in train, with the first that asks it there."""
+    wanted = {question_key(pair) for pair in read_records(test, Pair)}
+    asked: dict[int, Pair] = {}
+    for pair in read_records(train, Pair):
+        if (key := question_key(pair)) in wanted:
+            asked.setdefault(key, pair)
+    for pair in read_records(test, Pair) if asked else ():
+        if other := asked.get(question_key(pair)):
+            one, two = (shingles(_text(each), shingle_words) for each in (pair, other))
+            yield NearDuplicate(test=pair.id, train=other.id, similarity=jaccard(one, two))
 
 
 def _compare(
@@ -202,7 +216,7 @@ def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
     characters = 0
     for pair in pairs:
         batch.append(pair)
-        characters += len(pair.question) + len(pair.answer)
+        characters += len(_text(pair))
         if characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
@@ -211,4 +225,6 @@ def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
 
 
 def _text(pair: Pair) -> str:
-    return f"{pair.question} {pair.answer}"
+    """What is compared: also the exchanges before, but no system text, which many pairs share."""
+    earlier = (turn.content for turn in pair.context if turn.role != "system")
+    return " ".join((*earlier, pair.question, pair.answer))

@@ -3,7 +3,7 @@
 from pathlib import PurePath
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from blogtune.common.params import Section, Whole
 from blogtune.common.sources import DatasetParams
@@ -37,9 +37,17 @@ class DataParams(Section):
     path: str
     fetch: DatasetParams
     columns: dict[Column, str] | None
+    context_turns: Whole = Field(ge=0, le=1000)
     max_bad_rows: Whole = Field(ge=0)
     split: SplitParams
     near_duplicates: NearDuplicateParams
+
+    @field_validator("path")
+    @classmethod
+    def _names_a_path(cls, path: str) -> str:
+        if not path.strip():
+            raise ValueError("empty; name a file or folder")
+        return path
 
     @model_validator(mode="after")
     def _reads_what_is_fetched(self) -> "DataParams":

@@ -7,7 +7,7 @@ bytes a row, however long the texts are.
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +19,15 @@ from blogtune.common.files import atomic_text
 from blogtune.common.pipeline import check_not_written
 from blogtune.common.progress import progress, say
 from blogtune.common.records import NearDuplicate, Pair, write_records
-from blogtune.common.texts import folded
 from blogtune.data.columns import Columns, completed
-from blogtune.data.duplicates import first_of_each, near_duplicates
-from blogtune.data.pairs import REASONS, BadRowError, pairs_of
+from blogtune.data.duplicates import first_of_each, near_duplicates, same_questions
+from blogtune.data.files import data_files, own_split
+from blogtune.data.keys import content_key, post_key
+from blogtune.data.pairs import pairs_of
 from blogtune.data.params import FETCHED, DataParams, SplitParams
 from blogtune.data.sources import Row, read_rows
-from blogtune.data.split import FILES, NAMES, Keys, Splits, assign, seeded_key
+from blogtune.data.split import FILES, NAMES, TRAIN, Keys, Splits, assign
+from blogtune.data.values import REASONS, BadRowError
 
 DROPPED = len(NAMES)
 SHOWN_BEYOND_ALLOWED = 20
@@ -40,10 +42,11 @@ def prepare(params: DataParams, output: Path) -> dict[str, Any]:
     """
     fetched = [Path(FETCHED)] if params.fetch.source else []
     check_not_written(Path(params.path), "data.path", but=fetched)
-    source = _Source(Path(params.path), completed(params.columns), params.split.seed)
+    source = _open_source(params)
     bad = _BadRows(params.max_bad_rows)
     keys = _read_keys(source, bad)
     bad.check()
+    _say_what_is_left_out(source, keys)
     splits = _allocate(keys, params.split)
     counts = _counts(splits, source.path)
     words = _write_splits(source, keys, splits, output)
@@ -54,18 +57,36 @@ def prepare(params: DataParams, output: Path) -> dict[str, Any]:
         "posts": len(np.unique(keys.posts[kept])),
         "without_post": int((keys.posts == keys.contents)[kept].sum()),
         **counts,
+        "context_cut": keys.cut,
         "dropped": {"exact_duplicates": int((~kept).sum()), "bad_rows": bad.by_reason()},
-        "near_duplicates": _write_near_duplicates(output, params),
+        **_write_near_duplicates(output, params),
         **words,
     }
 
 
 class _Source(NamedTuple):
-    """Where the pairs are, what their columns are called, and what their keys are seeded with."""
+    """Where the pairs are, what their columns are called, and what their keys are seeded with.
+
+    `context_turns` are the earlier exchanges that a pair keeps, `parts` the files' own parts.
+    """
 
     path: Path
     columns: Columns
     seed: int
+    context_turns: int = 0
+    parts: Mapping[Path, int] = {}
+
+
+def _open_source(params: DataParams) -> _Source:
+    path = Path(params.path)
+    parts = own_split(data_files(path))
+    if parts:
+        names = ", ".join(str(file.relative_to(path)) for file in parts)
+        lacking = [name for part, name in enumerate(NAMES) if part not in parts.values()]
+        rest = f", and {' and '.join(lacking)} taken from train" if lacking else ""
+        say(f"{path}: its own split is kept ({names}){rest}")
+    columns = completed(params.columns)
+    return _Source(path, columns, params.split.seed, params.context_turns, parts)
 
 
 class _BadRows:
@@ -101,33 +122,59 @@ class _BadRows:
 
 
 class _PairKeys(NamedTuple):
-    """Each pair's content key and post key, shape (pairs,) each; without a post they are equal."""
+    """Each pair's content key and post key, shape (pairs,) each; without a post they are equal.
+
+    Pairs of one `unit` belong into one part: those that stand in each other's context. `parts` are
+    those of the files' own split, else TRAIN. `cut` counts pairs that lack earlier exchanges.
+    """
 
     contents: Keys
     posts: Keys
+    units: Keys
+    parts: Splits
+    cut: int = 0
 
 
 def _read_keys(source: _Source, bad: _BadRows) -> _PairKeys:
     """The first pass: check and count every row, keep the keys."""
-    contents, posts = array("Q"), array("Q")
+    contents, posts, units = array("Q"), array("Q"), array("Q")
+    parts, cut = array("B"), 0
     for row in _progress(read_rows(source.path, source.columns), "read"):
         bad.rows += 1
         try:
-            pairs = pairs_of(row.content, source.columns)
+            pairs = pairs_of(row.content, source.columns, source.context_turns)
         except BadRowError as problem:
             bad.add(row, problem)
             continue
+        cut += max(0, len(pairs) - 1 - source.context_turns)
+        first, _ = _keys_of(pairs[0], source.seed)
         for pair in pairs:
             content, post = _keys_of(pair, source.seed)
             contents.append(content)
             posts.append(post)
-    return _PairKeys(np.frombuffer(contents, np.uint64), np.frombuffer(posts, np.uint64))
+            units.append(first if source.context_turns else content)
+            parts.append(source.parts.get(row.file, TRAIN))
+    return _PairKeys(
+        contents=np.frombuffer(contents, np.uint64),
+        posts=np.frombuffer(posts, np.uint64),
+        units=np.frombuffer(units, np.uint64),
+        parts=np.frombuffer(parts, np.uint8),
+        cut=cut,
+    )
 
 
 def _keys_of(pair: Pair, seed: int) -> tuple[int, int]:
     """A pair without a post is its own post."""
-    content = seeded_key(seed, "pair", folded(pair.question), folded(pair.answer))
-    return content, content if pair.post is None else seeded_key(seed, "post", pair.post)
+    content = content_key(pair, seed)
+    return content, content if pair.post is None else post_key(pair.post, seed)
+
+
+def _say_what_is_left_out(source: _Source, keys: _PairKeys) -> None:
+    if keys.cut:
+        say(
+            f"{source.path}: {keys.cut} of {len(keys.contents)} questions stand without earlier "
+            f"turns of their conversation (data.context_turns is {source.context_turns})"
+        )
 
 
 def _allocate(keys: _PairKeys, params: SplitParams) -> Splits:
@@ -136,11 +183,22 @@ def _allocate(keys: _PairKeys, params: SplitParams) -> Splits:
     What a pair shares with another post is dropped after the split: before it, a new post with a
     known pair would shift the others of the old post.
     """
-    splits = np.full(len(keys.contents), DROPPED, np.uint8)
-    once = first_of_each(keys.contents, keys.posts)
-    splits[once] = assign(keys.posts[once], keys.contents[once], params)
+    both = np.stack([keys.posts, keys.units])
+    (posts, units), inverse = np.unique(both, axis=1, return_inverse=True)
+    splits = assign(posts, units, _shares(keys, params))[inverse]
+    splits = np.where(keys.parts == TRAIN, splits, keys.parts)
     splits[~first_of_each(keys.contents)] = DROPPED
     return splits
+
+
+def _shares(keys: _PairKeys, params: SplitParams) -> SplitParams:
+    """How what no file has put elsewhere is divided: among train and the parts without a file."""
+    there = set(np.unique(keys.parts).tolist()) - {TRAIN}
+    if not there:
+        return params
+    shares = [0.0 if part in there else getattr(params, name) for part, name in enumerate(NAMES)]
+    scaled = {name: share / sum(shares) for name, share in zip(NAMES, shares, strict=True)}
+    return params.model_copy(update=scaled)
 
 
 def _counts(splits: Splits, source: Path) -> dict[str, int]:
@@ -200,23 +258,36 @@ def _with_split(
 def _pairs_again(source: _Source) -> Iterator[tuple[Row, Pair]]:
     for row in _progress(read_rows(source.path, source.columns), "split"):
         try:
-            yield from ((row, pair) for pair in pairs_of(row.content, source.columns))
+            pairs = pairs_of(row.content, source.columns, source.context_turns)
+            yield from ((row, pair) for pair in pairs)
         except BadRowError:
             continue  # told and counted by the first pass
 
 
-def _write_near_duplicates(output: Path, params: DataParams) -> int:
-    """Name them in near_duplicates.jsonl; return how many test pairs have one."""
+def _write_near_duplicates(output: Path, params: DataParams) -> dict[str, int]:
+    """Name them in near_duplicates.jsonl; return how many test pairs have one.
+
+    A test pair whose question is asked in train is named too, whatever the answers are.
+    """
     tests: set[str] = set()
+    same: set[str] = set()
+    train, test = output / "train.jsonl", output / "test.jsonl"
 
     def noted() -> Iterator[NearDuplicate]:
-        train, test = output / "train.jsonl", output / "test.jsonl"
         for near in near_duplicates(train, test, params.near_duplicates):
             tests.add(near.test)
             yield near
+        for near in same_questions(train, test, params.near_duplicates.shingle_words):
+            same.add(near.test)
+            if near.similarity < params.near_duplicates.limit:
+                yield near
 
-    write_records(output / "near_duplicates.jsonl", noted())
-    return len(tests)
+    named = output / "near_duplicates.jsonl"
+    write_records(named, noted())
+    if same:
+        asked = "1 test question is" if len(same) == 1 else f"{len(same)} test questions are"
+        say(f"{params.path}: {asked} asked in train too, named in {named}")
+    return {"near_duplicates": len(tests | same), "same_questions": len(same)}
 
 
 def _progress(rows: Iterator[Row], name: str) -> Iterator[Row]:

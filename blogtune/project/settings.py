@@ -17,6 +17,7 @@ from blogtune.common.params import PARAMS_FILE, Section, load_yaml, read_params,
 from blogtune.common.pipeline import check_not_written
 from blogtune.common.sources import DatasetParams, ModelParams
 from blogtune.comparing.params import CompareParams
+from blogtune.data.files import special_files
 from blogtune.data.params import FETCHED, DataParams
 from blogtune.exporting.params import ExportParams
 from blogtune.fusing.params import FuseParams
@@ -93,9 +94,9 @@ def obstacles(settings: Settings) -> list[Problem]:
     if settings.data.fetch.source is None and not Path(path).exists():
         found.append(Problem(f"{path} is not there", "data.path", "put the data there"))
     found += [
-        Problem("neither a file nor a folder: whoever opened it would wait", str(each), "remove it")
-        for each in (Path(path), *Path(path).rglob("*"), Path(paraphrases))
-        if each.exists() and not each.is_file() and not each.is_dir()
+        Problem("a pipe, socket or device", str(file), "save its data to a file")
+        for file in (*special_files(Path(path)), *special_files(Path(paraphrases)))
+        # DVC would wait for its end.
     ]
     if not Path(paraphrases).exists():
         none = "if you have none, name an empty file"

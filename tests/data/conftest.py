@@ -22,6 +22,7 @@ def make_params() -> MakeParams:
         max_bad_rows: int = 0,
         limit: float = 0.5,
         columns: dict[str, str] | None = None,
+        context_turns: int = 0,
         **split: Any,
     ) -> DataParams:
         shares = {"by": "pair", "train": 0.7, "validation": 0.2, "test": 0.1, "seed": 7}
@@ -30,6 +31,7 @@ def make_params() -> MakeParams:
             "path": str(path),
             "fetch": {"source": None, "revision": None},
             "columns": columns,
+            "context_turns": context_turns,
             "max_bad_rows": max_bad_rows,
             "near_duplicates": near,
         }

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blogtune.data.pairs import REASONS, BadRowError, pair_id, pairs_of
+from blogtune.data.pairs import pair_id, pairs_of
+from blogtune.data.values import REASONS, BadRowError
 
 PLAIN = {"question": "What?", "answer": "That."}
 USER = {"role": "user", "content": "What?"}
@@ -97,11 +98,12 @@ def test_the_post_is_the_first_key_that_says_something(
         ),
         pytest.param(b'{"question": "x"', "not_json", "not JSON: Expecting", id="cut off"),
         pytest.param(b"[" * 100_000, "not_json", "nested too deeply", id="nested deeply"),
-        pytest.param(b"9" * 5_000, "not_json", "not JSON: Exceeds", id="a giant number"),
+        pytest.param(b"9" * 5_000, "not_json", "number of too many digits", id="a giant number"),
         pytest.param(encoded(["x"]), "not_object", "a list where an object", id="a list"),
         pytest.param(encoded(None), "not_object", "null where an object", id="null"),
         pytest.param(
-            encoded({"prompt": "x"}), "unknown_schema", "no conversation, messages or question",
+            encoded({"promt": "x"}), "unknown_schema",
+            "no conversation, messages, conversations, question, prompt or instruction",
             id="other keys",
         ),
         pytest.param(encoded({"question": "x"}), "missing_field", "no answer", id="no answer"),
@@ -118,7 +120,7 @@ def test_the_post_is_the_first_key_that_says_something(
             encoded(PLAIN | {"answer": 7}), "wrong_type", "answer is a number, not", id="number"
         ),
         pytest.param(
-            encoded(PLAIN | {"post": 7}), "wrong_type", "post is a number, not text", id="post"
+            encoded(PLAIN | {"post": [7]}), "wrong_type", "post is a list, not text", id="post"
         ),
         pytest.param(
             encoded({"conversation": "x"}), "wrong_type", "conversation is text, not a list",

@@ -17,10 +17,10 @@ from mlx_lm.tuner.datasets import load_local_dataset
 from blogtune.common.errors import UserError
 from blogtune.common.records import NearDuplicate, Pair, read_records
 from blogtune.data.columns import AS_HERE
-from blogtune.data.pairs import REASONS
 from blogtune.data.params import DataParams
 from blogtune.data.prepare import _BadRows, _read_keys, _Source, _write_splits, prepare
 from blogtune.data.split import NAMES
+from blogtune.data.values import REASONS
 from blogtune.models.chat import open_chat
 from blogtune.models.loading import load_model
 
@@ -75,8 +75,10 @@ def test_the_metrics_have_stable_names_and_numbers_only(
         "train": metrics["train"],
         "validation": metrics["validation"],
         "test": metrics["test"],
+        "context_cut": 0,
         "dropped": {"exact_duplicates": 1, "bad_rows": dict.fromkeys(REASONS, 0)},
         "near_duplicates": 0,
+        "same_questions": 0,
         "question_words": round((61 * 5 + 1) / 62, 2),
         "answer_words": round((61 * 3 + 1) / 62, 2),
     }
@@ -197,8 +199,8 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_first_and_their_number
 ) -> None:
     path = write_rows(*blog(), *["{}"] * 50)
     message = (
-        f"{path}:61: no conversation, messages or question (50 bad rows, data.max_bad_rows is 2); "
-        "mend the data or raise data.max_bad_rows"
+        f"{path}:61: no conversation, messages, conversations, question, prompt or instruction "
+        "(50 bad rows, data.max_bad_rows is 2); mend the data or raise data.max_bad_rows"
     )
     with pytest.raises(UserError) as caught:
         prepare(make_params(path, max_bad_rows=2), tmp_path / "out")
@@ -324,3 +326,23 @@ def test_mlx_lm_reads_the_splits_as_they_are(
         assert tokens[:start] == chat.prompt(pairs[0].question)
         answer = chat.answer(pairs[0].answer)
         assert tokens[start : start + len(answer)] == answer
+
+
+def test_mlx_lm_reads_what_was_said_before_with_the_question(
+    write_rows: WriteRows, make_params: MakeParams, tmp_path: Path, tiny_folder: Path
+) -> None:
+    roles = ("system", "user", "assistant", "user", "assistant")
+    rows = [
+        {"messages": [{"role": r, "content": f"{r} {n} {turn}"} for turn, r in enumerate(roles)]}
+        for n in range(60)
+    ]
+    prepare(make_params(write_rows(*rows), context_turns=1), tmp_path / "out")
+    tokenizer = load_model(tiny_folder, None).tokenizer
+    sets = load_local_dataset(tmp_path / "out", tokenizer, SimpleNamespace(mask_prompt=True))
+    chat = open_chat(tokenizer)
+    for pairs, read in zip(pairs_in(tmp_path / "out").values(), sets, strict=True):
+        for number, pair in enumerate(pairs):
+            assert [turn.role for turn in pair.messages][:2] == ["system", "user"]
+            tokens, start = read.process(read[number])
+            assert tokens[:start] == chat.prompt(pair.question, pair.context)
+    assert any(len(pair.context) == 3 for pair in pairs)

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from blogtune.common.errors import UserError
-from blogtune.data.sources import Row, data_files, read_rows
+from blogtune.data.files import data_files
+from blogtune.data.sources import Row, read_rows
 
 PLAIN = {"question": "What?", "answer": "That."}
 TURNS = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}]
@@ -135,13 +136,26 @@ def test_a_csv_row_with_too_many_cells_is_a_bad_row_and_shifts_no_other(tmp_path
     [
         pytest.param(b"", ": no rows; add some", id="empty"),
         pytest.param(b"question,answer\n", ": no rows; add some", id="header alone"),
-        pytest.param(b"question,answer\ncaf\xe9,x\n", "'utf-8' codec", id="Latin-1"),
+        pytest.param(
+            b"question,answer\na,b\ncaf\xe9,x\n", ":3, byte 4: not UTF-8; save it as", id="Latin-1"
+        ),
         pytest.param(
             b'question,answer\na,b\n"c,d\ne,f\n', ":3: a quote in this row is", id="open quote"
         ),
         pytest.param(b'question,answer\na,"', ":2: a quote in this row is", id="quote at the end"),
-        pytest.param(b"question;answer\na;b\n", "by ';'; it must be a comma", id="semicolons"),
-        pytest.param(b"question\tanswer\na\tb\n", r"by '\\t'; it must be a comma", id="tabs"),
+        pytest.param(
+            b'question,answer\na,"He said \\"hi\\""\n', ":2: text stands behind", id="backslash"
+        ),
+        pytest.param(
+            b'question,answer\n"a" ,b\n', r':2: text stands .*; write a quote .* as ""', id="blank"
+        ),
+        pytest.param(
+            b"sep=:\nquestion:answer\n", ":1: no separator that is read here: ':'", id="sep line"
+        ),
+        pytest.param(
+            b"question;the, answer\na;b\n", "there are question, 'the, answer'; name", id="a comma"
+        ),
+        pytest.param("question,answer\n".encode("utf-16"), ": UTF-16; save it as", id="UTF-16"),
         pytest.param(
             b"question,answer,question\na,b,c\n", "two columns are called question", id="twice"
         ),
@@ -171,5 +185,5 @@ def test_parquet_rows_come_with_their_types(tmp_path: Path) -> None:
 
 def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("no parquet")
-    with pytest.raises(UserError, match=r"a\.parquet: not readable as a UTF-8 table: Parquet"):
+    with pytest.raises(UserError, match=r"a\.parquet: not readable as \.parquet: Parquet"):
         contents(tmp_path)

@@ -1,5 +1,6 @@
 """`make use`: what a profile does to params.yaml, and what it is refused for."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from blogtune.common.errors import UserError
-from blogtune.project.settings import profile_file, read_settings, set_value, use_profile
+from blogtune.project.settings import (
+    obstacles,
+    profile_file,
+    read_settings,
+    set_value,
+    use_profile,
+)
 from commands.use import main
 
 ROOT = Path(__file__).parents[2]
@@ -80,3 +87,12 @@ def test_a_profile_with_a_bad_value_is_refused_and_changes_nothing() -> None:
     with pytest.raises(UserError, match=message):
         use_profile(profile_file("bad"))
     assert Path("params.yaml").read_bytes() == before
+
+
+def test_a_pipe_among_the_data_is_told_before_dvc_waits_for_its_end(folder: Path) -> None:
+    (folder / "mine").mkdir()
+    os.mkfifo(folder / "mine/a.jsonl")
+    set_value("data.path", "mine")
+    found = [str(problem) for problem in obstacles(read_settings())]
+    told = "mine/a.jsonl is a pipe, socket or device"
+    assert [each for each in found if told in each]

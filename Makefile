@@ -14,7 +14,7 @@ TESTS := .venv/bin/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reor
 LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all check fix show diff verdict judge readme use pin export publish \
+.PHONY: help setup repro test test-sample test-all check fix show diff verdict judge readme use pin export publish \
   judge-cache doctor lock bench by-post reference docs
 
 help: ## list the targets
@@ -31,9 +31,12 @@ repro: .venv/.ready ## run the whole pipeline and show the result
 	@.venv/bin/python -m commands.summary
 
 test: .venv/.ready ## the tests, in minutes
-	$(TESTS) -m "not slow" tests
+	$(TESTS) --slow=none tests
 
-test-all: .venv/.ready ## the slow tests too
+test-sample: .venv/.ready ## and the first case of each slow test
+	$(TESTS) --slow=sample tests
+
+test-all: .venv/.ready ## all slow tests, with long campaigns (over an hour)
 	$(TESTS) tests
 
 show: .venv/.ready ## the best and the worst changes, with their answers
@@ -97,7 +100,7 @@ check: .venv/.ready-dev ## lint, types and contracts; writes nothing
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/basedpyright
-	.venv/bin/python -m pytest -q tests/contracts
+	.venv/bin/python -m pytest -q -n 2 tests/contracts
 
 fix: .venv/.ready-dev ## what ruff can mend
 	.venv/bin/ruff check --fix .

@@ -1,6 +1,7 @@
 """What all tests share: one small BLAS thread, a tiny model, and the same one taught some facts."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ from xdist.scheduler import LoadScopeScheduling
 # A machine that is busy elsewhere is no reason to fail.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+# A shell without job control starts `make test &` with SIGINT ignored, nohup too, and what is
+# ignored stays so in every child: no Ctrl-C reached those that the tests start. What has a handler
+# is the default again in a child; these processes go on ignoring it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, lambda *_: None)
 
 # Else a GPU multiplies float32 numbers with 10 of their 23 bits, and nothing is the same to 1e-5.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
@@ -27,6 +34,9 @@ if _chosen is None:
 else:
     os.environ["OPENBLAS_NUM_THREADS"] = _chosen
 
+
+# How long a campaign is where nobody says it: with --slow=all, and otherwise.
+CAMPAIGNS = {"BLOGTUNE_KILLS": ("20", "3"), "BLOGTUNE_EXAMPLES": ("1000", "50")}
 
 # Files of the finished pipeline and of several processes, these in one process, because MLX's
 # launcher knows one port.
@@ -50,8 +60,30 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     return ByFile(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Make the pipeline first, and use it last, so that nothing waits for it."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "which slow tests to run: all (the default), the first case of each, or none"
+    parser.addoption("--slow", choices=("all", "sample", "none"), default="all", help=told)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, (whole, sample) in CAMPAIGNS.items():
+        os.environ.setdefault(name, whole if config.getoption("slow") == "all" else sample)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take the slow tests that are wanted; make the pipeline first, and use it last.
+
+    So nothing waits for it.
+    """
+    wanted = config.getoption("slow")
+    if wanted != "all":
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        # The first of each is what the last to be written leaves.
+        first = {item.nodeid.split("[")[0]: item for item in reversed(slow)}
+        kept = list(first.values()) if wanted == "sample" else []
+        left_out = [item for item in slow if item not in kept]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     items.sort(key=_turn)
 
 

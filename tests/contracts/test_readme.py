@@ -194,10 +194,15 @@ def test_every_top_level_folder_and_library_part_stands_in_the_tree() -> None:
     assert Counter(told) == Counter(path.removeprefix("blogtune/") for path in library)
 
 
+@pytest.fixture(scope="module")
+def made() -> dict[Path, str]:
+    return pages(ROOT)
+
+
 @pytest.mark.parametrize("path", [PARAMETERS, COMMANDS, SCHEMA], ids=str)
-def test_what_is_made_from_the_code_is_as_committed(path: Path) -> None:
+def test_what_is_made_from_the_code_is_as_committed(path: Path, made: dict[Path, str]) -> None:
     """`make reference` renews it."""
-    assert (ROOT / path).read_text(encoding="utf-8") == pages(ROOT)[path]
+    assert (ROOT / path).read_text(encoding="utf-8") == made[path]
 
 
 def test_params_yaml_names_its_schema_and_every_key_has_a_meaning_there() -> None:

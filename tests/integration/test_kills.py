@@ -1,7 +1,7 @@
 """A run that is killed again and again goes on by `make repro` alone, to the same bytes.
 
-BLOGTUNE_KILLS says how often it is killed; every second time just when DVC writes a file of its
-own.
+BLOGTUNE_KILLS says how often it is killed (tests/conftest.py); every second time just when DVC
+writes a file of its own.
 """
 
 import os
@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from tests.integration.project import FINISHES_WITHIN_SECONDS, LIGHT, Project, create
 
-KILLS = int(os.environ.get("BLOGTUNE_KILLS", "3"))
+KILLS = int(os.environ["BLOGTUNE_KILLS"])
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 # What DVC writes over what was there.
 WRITTEN = ("dvc.lock", ".dvc/tmp/rwlock")

@@ -89,7 +89,7 @@ def told(error: UserError) -> None:
 
 
 FUZZED = settings(
-    max_examples=int(os.environ.get("BLOGTUNE_EXAMPLES", "1000")),
+    max_examples=int(os.environ["BLOGTUNE_EXAMPLES"]),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -27,6 +27,7 @@ from tests import tiny
 from tests.contracts.pipeline import imported_files
 from tests.training.architectures import adapted
 
+KILLS = int(os.environ["BLOGTUNE_KILLS"])
 MARKS = {"model": "m", "data": "d", "parameters": "p", "engine": "e"}
 # What could come out otherwise after a stop: dropout, an optimizer with a memory, several batches
 # in a step, an epoch that ends between two checkpoints, a best adapter that is not the last.
@@ -208,7 +209,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     began = time.monotonic()
     assert start("whole").wait(timeout=120) == 0
     whole, moments, kills = time.monotonic() - began, random.Random(processes), 0
-    while kills < 10:
+    while kills < KILLS:
         process = start("killed")
         time.sleep(moments.uniform(0.3, 1.0) * whole)
         finished = process.poll() is not None

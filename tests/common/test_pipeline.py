@@ -125,6 +125,4 @@ def test_what_was_fetched_may_be_read(here: Path) -> None:
 def test_a_pipe_among_the_data_is_told_before_anybody_waits_for_it(here: Path) -> None:
     os.mkfifo(here / "data/raw/pipe.jsonl")
     (told,) = map(str, obstacles(read_settings()))
-    assert told == (
-        "data/raw/pipe.jsonl: neither a file nor a folder: whoever opened it would wait; remove it"
-    )
+    assert told == "data/raw/pipe.jsonl: a pipe, socket or device; save its data to a file"

@@ -56,7 +56,8 @@ def test_the_markdown_table_says_the_same() -> None:
 
 
 def test_what_facts_right_sees_is_the_last_column() -> None:
-    facts = {"auc": 0.979, "right": {"identity": mean(90, 1.0), "half": mean(90, 0.15)}, "drop": {}}
+    shares = {"identity": mean(90, 1.0), "half": mean(90, 0.15)}
+    facts = {"fit": True, "auc": 0.979, "right": shares, "drop": {}}
     lines = plain_judge_table(found(facts=facts)).splitlines()
     assert lines[0].endswith("  facts right")
     assert [line.split()[-1] for line in lines[2:7]] == ["100%", "-", "15%", "-", "-"]

@@ -94,5 +94,5 @@ def test_a_pipe_among_the_data_is_told_before_dvc_waits_for_its_end(folder: Path
     os.mkfifo(folder / "mine/a.jsonl")
     set_value("data.path", "mine")
     found = [str(problem) for problem in obstacles(read_settings())]
-    told = "mine/a.jsonl is a pipe, socket or device"
+    told = "mine/a.jsonl: a pipe, socket or device"
     assert [each for each in found if told in each]

@@ -92,7 +92,7 @@ class Encoder:
         """Count how the texts' beginnings that are read fall into tokens."""
         encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
         tokens = [token for encoding in encodings for token in encoding.tokens]
-        following = [*tokens[1:], ""]
+        following = [*tokens, ""][1:]
         unknown = sum(token in UNKNOWN for token in tokens)
         spelled = sum(
             _is_letter(token) and (token.startswith(INSIDE) or after.startswith(INSIDE))

@@ -136,7 +136,9 @@ def test_the_server_chooses_what_a_gemma3_chooses(server: Started, tmp_path: Pat
     source = open_source(folder)
     check("gemma3, SentencePiece", compared(folder, source, served(source, server)))
     (folder / "tokenizer.model").unlink()
-    with pytest.raises(UserError, match=r"has no tokenizer\.model, which Ollama needs to read a Gemma 3"):
+    with pytest.raises(
+        UserError, match=r"has no tokenizer\.model, which Ollama needs to read a Gemma 3"
+    ):
         open_source(folder)
 
 

@@ -115,7 +115,7 @@ def test_data_of_the_hub_are_fetched_and_rerun_what_follows_when_they_move(
 
 @pytest.mark.slow
 def test_data_of_one_s_own_are_read_where_they_lie(project: Project) -> None:
-    assert project.repro("prepare") == {"fetch", "prepare"}
+    assert project.repro("fetch", "prepare") == {"fetch", "prepare"}
     assert json.loads((project.root / "data/fetched/source.json").read_text()) == {"source": None}
     file = project.root / "data/raw/lora.jsonl"
     file.write_bytes(file.read_bytes().replace(b"adapter", b"Adapter", 1))

@@ -66,7 +66,9 @@ def check_git() -> None:
 
 
 def _mend_lock() -> Iterator[str]:
-    content = LOCK.read_bytes() if LOCK.exists() else b""
+    content = _read(LOCK)
+    if content and content == _read(GOOD):
+        return
     if _is_lock(content):
         _write(GOOD, content)
     elif LOCK.exists():

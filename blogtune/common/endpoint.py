@@ -4,7 +4,7 @@ import os
 import sys
 from urllib.parse import urlsplit
 
-ODD = "HF_ENDPOINT: no address of a hub; unset it, or let it read https://host"
+ODD, REMEDY = "no address of a hub", "unset it, or let it read https://host"
 
 
 def check() -> None:
@@ -15,7 +15,7 @@ def check() -> None:
     try:
         _ = urlsplit(os.environ.get("HF_ENDPOINT", "")).port
     except ValueError:
-        sys.exit(f"error: {ODD}")
+        sys.exit(f"error: HF_ENDPOINT: {ODD}; {REMEDY}")
 
 
 def is_address(text: str) -> bool:

@@ -22,9 +22,8 @@ from blogtune.common.progress import progress, say, size_text
 from blogtune.fetching.hub_errors import Kind, readable_errors
 
 CHUNK_BYTES = 2**20
+COMMIT = re.compile(r"[0-9a-f]{40}")
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-# Of a commit's name, in hexadecimal.
-COMMIT_LETTERS = 40
 TIMEOUT_SECONDS = 30
 
 
@@ -66,8 +65,7 @@ def look_up(name: str, kind: Kind, revision: str | None = None) -> Repository:
         )
         files = tuple(_file(sibling, name) for sibling in info.siblings or [])
         license_name = _license(info.card_data)
-    is_commit = isinstance(info.sha, str) and len(info.sha) == COMMIT_LETTERS
-    if not is_commit or revision not in (None, info.sha):
+    if not COMMIT.fullmatch(str(info.sha)) or revision not in (None, info.sha):
         raise UserError(
             f"its revision {revision} is no commit", where=f"hub:{name}", remedy="run `make pin`"
         )

@@ -28,8 +28,7 @@ def prepare_client() -> None:
     from huggingface_hub import constants, get_token
 
     if not endpoint.is_address(constants.ENDPOINT):
-        what, remedy = "no address of a hub", "unset it, or let it read https://host"
-        raise UserError(what, where="HF_ENDPOINT", remedy=remedy)
+        raise UserError(endpoint.ODD, where="HF_ENDPOINT", remedy=endpoint.REMEDY)
     token = get_token() or ""
     if not (token.isascii() and token.isprintable() and " " not in token):
         remedy = "`hf auth login` keeps a new one, or set HF_TOKEN anew"

@@ -49,12 +49,11 @@ def fuse(base: Path, adapter: Path, output: Path, params: FuseParams) -> Stored:
     model = load_model(base, None, adapter)
     network = model.network
     was_quantized = is_quantized(network)
-    for _, module in network.named_modules():
-        if hasattr(module, "fuse") or is_quantized(module):
-            module.set_dtype(mx.float32)
+    adapted = [(name, each) for name, each in network.named_modules() if hasattr(each, "fuse")]
+    for each in [network] if was_quantized else [layer for _, layer in adapted]:
+        each.set_dtype(mx.float32)
     dtype = storage_dtype(base) if params.dtype == "auto" else getattr(mx, params.dtype)
-    modules = network.named_modules()
-    layers = [(n, m.fuse(dequantize=params.dequantize)) for n, m in modules if hasattr(m, "fuse")]
+    layers = [(name, each.fuse(dequantize=params.dequantize)) for name, each in adapted]
     network.update_modules(tree_unflatten(layers))
     if params.dequantize:
         dequantize_model(network)

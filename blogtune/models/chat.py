@@ -17,7 +17,7 @@ from blogtune.common.errors import UserError
 from blogtune.common.records import Message
 from blogtune.models.ordinary import Ordinary
 from blogtune.models.template import (
-    TEMPLATE_ARGUMENTS,
+    ANSWER,
     Frame,
     Messages,
     read_frame,
@@ -25,10 +25,6 @@ from blogtune.models.template import (
     template_file,
     user,
 )
-
-__all__ = ["TEMPLATE_ARGUMENTS", "Chat", "open_chat"]
-
-MARK = "blogtune-answer-stands-here"
 
 
 @dataclass(frozen=True)
@@ -91,9 +87,9 @@ class Chat:
     @cached_property
     def _has_system_role(self) -> bool:
         """Some templates refuse a system message, others leave it out."""
-        messages = [{"role": "system", "content": MARK}, user("?")]
+        messages = [{"role": "system", "content": ANSWER}, user("?")]
         try:
-            return MARK in render(self.tokenizer, messages, generate=True)
+            return ANSWER in render(self.tokenizer, messages, generate=True)
         except UserError:
             return False
 

@@ -126,7 +126,7 @@ class OllamaModel:
 
     def context_length(self) -> int | None:
         """How many tokens the model reads at most; None where the server does not say."""
-        info = self._ask(lambda client: client.show(self.name).modelinfo) or {}
+        info = self.show().modelinfo or {}
         lengths = (info[key] for key in info if key.endswith(".context_length"))
         return next((each for each in lengths if type(each) is int and each > 0), None)
 

@@ -21,7 +21,7 @@ from blogtune.training.forecast import forecast, measure, refuse_too_large
 from blogtune.training.recompute import Recomputed
 from blogtune.training.setup import Setup
 from blogtune.training.step import ReferenceStep, Step
-from blogtune.training.storage import Storage, choose_storage, stored_bytes
+from blogtune.training.storage import Choice, choose_storage, stored_bytes
 from blogtune.training.trial import Trial
 
 
@@ -81,7 +81,7 @@ def _candidates(setup: Setup, cache: ActivationCache | None) -> Iterator[Candida
     yield Candidate(f"the step{told}", ReferenceStep(network, head, cache, around), cache)
 
 
-def _first_that_is_right(setup: Setup, storage: Storage) -> Candidate:
+def _first_that_is_right(setup: Setup, storage: Choice) -> Candidate:
     caches: list[ActivationCache | None] = [None]
     if storage != "off":
         caches.insert(0, ActivationCache(setup.network, setup.adapted.start, setup.group))

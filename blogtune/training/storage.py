@@ -9,17 +9,17 @@ from blogtune.common.errors import UserError
 from blogtune.common.progress import size_text
 from blogtune.runtime.collectives import broadcast
 from blogtune.runtime.device import free_memory
-from blogtune.training.activation_cache import cache_bytes
+from blogtune.training.activation_cache import Storage, cache_bytes
 from blogtune.training.params import TrainParams
 from blogtune.training.setup import Setup
 
 # Of what is free, at most this much is taken for cached activations.
 MEMORY_SHARE, DISK_SHARE = 0.4, 0.8
 
-Storage = Literal["memory", "disk", "off"]
+Choice = Storage | Literal["off"]
 
 
-def choose_storage(setup: Setup, folder: Path) -> Storage:
+def choose_storage(setup: Setup, folder: Path) -> Choice:
     """Where activations are cached; the first process decides for all."""
     params, wanted = setup.params, setup.params.activation_cache
     needed = 0 if wanted == "off" else stored_bytes(setup)

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
-from threading import Thread
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from huggingface_hub import close_session, constants
+
+from tests.serving import serving
 
 COMMIT = "5f0c" * 10
 LICENSE = "apache-2.0"
@@ -247,17 +248,8 @@ def client(address: str, folder: Path, token: str | None = None) -> Generator[No
 
 @contextmanager
 def serve(repository: str, folder: Path, kind: str = "model") -> Generator[Hub]:
-    with Hub(repository, folder, kind) as hub, hub.store:
-        servers = (hub, hub.store)
-        threads = [Thread(target=each.serve_forever, args=(0.05,)) for each in servers]
-        for thread in threads:
-            thread.start()
-        try:
-            yield hub
-        finally:
-            for server, thread in zip(servers, threads, strict=True):
-                server.shutdown()
-                thread.join()
+    with Hub(repository, folder, kind) as hub, hub.store, serving(hub), serving(hub.store):
+        yield hub
 
 
 def _entry(name: str, content: bytes) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from blogtune.exporting.params import OllamaParams
 from blogtune.exporting.server import OllamaServer
 from blogtune.exporting.source import Source, open_source
 from blogtune.exporting.template import ollama_template
-from blogtune.models.chat import TEMPLATE_ARGUMENTS
 from blogtune.models.loading import load_model
+from blogtune.models.template import TEMPLATE_ARGUMENTS
 from tests import tiny
 from tests.exporting.build import ollama_params
 from tests.exporting.templates import TEMPLATES, open_template

@@ -8,11 +8,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
 
 from blogtune.judging.params import OneJudge
 from blogtune.judging.prompt import DIGITS
+from tests.serving import serving
 
 MODEL, DIGEST = "toy", "ab" * 32
 # Nothing listens there.
@@ -170,14 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(rule: Rule = hashed) -> Generator[Server]:
-    with Server(rule) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with Server(rule) as server, serving(server):
+        yield server
 
 
 def judge_params(host: str | None = None, **changes: Any) -> OneJudge:

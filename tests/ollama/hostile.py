@@ -7,10 +7,10 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from socket import socket
 from socketserver import StreamRequestHandler, ThreadingTCPServer
-from threading import Thread
 from typing import Any
 
 from tests.judging.server import DIGEST
+from tests.serving import serving
 
 # Yields what is sent, piece by piece.
 Sender = Callable[["Server"], Generator[bytes]]
@@ -57,14 +57,8 @@ class _Handler(StreamRequestHandler):
 
 @contextmanager
 def serve(sender: Sender) -> Generator[Server]:
-    with Server(sender) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with Server(sender) as server, serving(server):
+        yield server
 
 
 def whole(body: bytes, status: str = "200 OK", *headers: str) -> bytes:

@@ -13,11 +13,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
+
+from tests.serving import serving
 
 TOKEN = "hf_markerDoNotStoreThisToken0123456789"
 # What is longer comes in parts of this size.
@@ -295,14 +297,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve() -> Generator[Hub]:
-    with Hub() as hub:
-        thread = Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield hub
-        finally:
-            hub.shutdown()
-            thread.join()
+    with Hub() as hub, serving(hub):
+        yield hub
 
 
 def git_name(content: bytes) -> str:

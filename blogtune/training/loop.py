@@ -46,7 +46,7 @@ from blogtune.training.step import Step, evaluate, train_step, weights
 DIVERGED = 1.5
 RECENT = 10
 # What a training computes stands in these folders.
-PACKAGE, SOURCES = Path(__file__).parents[1], ("common", "cpu", "models", "runtime", "training")
+PACKAGE, SOURCES = Path(__file__).parents[1], ("cpu", "models", "runtime", "training")
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,21 @@ def main(run: Run) -> None:
         from blogtune.models.loading import load_model
         from blogtune.training.checkpoints import checkpoints_folder
         from blogtune.training.loop import train
-        from blogtune.training.results import write_results
+        from blogtune.training.results import write_curve, write_results
 
         where = f"{device().name}, processes: {group.size()}"
         echo(f"training on {where}: {len(pairs)} pairs, {params.iterations} iterations")
         model = load_model(BASE, compute_dtype(runtime))
-        result = train(model, pairs, validation, params, checkpoints_folder(), group)
+        result = train(
+            model,
+            pairs,
+            validation,
+            params,
+            checkpoints_folder(),
+            group,
+            # `dvc plots show` and editors draw it while the training runs.
+            lambda curve: write_curve(curve, Path("plots")),
+        )
         if group.rank() == 0:
             write_results(result, params, Path("models/adapter"), Path("metrics"), Path("plots"))
             # Before they go: a file that was changed meanwhile is a reason to run again.

@@ -1,7 +1,7 @@
 """The training loop: step, evaluate, keep the best, save what a stopped run goes on from."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -100,8 +100,12 @@ def train(
     params: TrainParams,
     checkpoints: Path,
     group: mx.distributed.Group,
+    evaluated: Callable[[Sequence[Evaluation]], None] | None = None,
 ) -> Training:
     """Train LoRA adapters on `model` (changed in place), going on from a checkpoint that matches.
+
+    The first process gives `evaluated` the curve so far after each evaluation, and at a start from
+    a checkpoint.
 
     All processes of `group` come here with the same arguments, and return the same. The caller
     removes the result's checkpoints when it has written what it wants to keep.
@@ -132,7 +136,7 @@ def train(
         candidate = choose_step(setup, checkpoints, saved.iteration if saved else 0)
         if not candidate.pads:
             run.padding_share = 0.0
-        loop = _Loop(setup, candidate.step, _optimizer(params), run)
+        loop = _Loop(setup, candidate.step, _optimizer(params), run, evaluated)
         if saved:
             loop.restore(saved)
         else:
@@ -149,13 +153,19 @@ class _Loop:
     """Steps, evaluations and checkpoints of one run, whose results go to `run`."""
 
     def __init__(
-        self, setup: Setup, step: Step, optimizer: optimizers.Optimizer, run: Training
+        self,
+        setup: Setup,
+        step: Step,
+        optimizer: optimizers.Optimizer,
+        run: Training,
+        evaluated: Callable[[Sequence[Evaluation]], None] | None,
     ) -> None:
         self.setup = setup
         self.params = setup.params
         self.step = step
         self.optimizer = optimizer
         self.run = run
+        self.evaluated = evaluated
 
     def restore(self, saved: State) -> None:
         """Go back to what was saved."""
@@ -165,6 +175,7 @@ class _Loop:
         self.run.losses = list(saved.progress["losses"])
         self.run.curve = [Evaluation(**row) for row in saved.progress["curve"]]
         self.run.weights = saved.best
+        self._show_curve()
 
     def run_to_the_end(self) -> None:
         params, run, quiet = self.params, self.run, self.setup.group.rank() > 0
@@ -210,6 +221,11 @@ class _Loop:
                 run.weights = weights(setup.network)
             if run.checkpoints:
                 say(_line(row))
+            self._show_curve()
+
+    def _show_curve(self) -> None:
+        if self.evaluated and self.setup.group.rank() == 0 and self.run.curve:
+            self.evaluated(self.run.curve)
 
     def validation_loss(self, iteration: int) -> float:
         """In nats a token. Raises UserError where it is NaN or infinite."""

@@ -1,6 +1,7 @@
 """Writes what a training leaves: the best adapter, its metrics, the loss curve."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
@@ -14,13 +15,18 @@ def write_results(
     training: Training, params: TrainParams, adapter: Path, metrics: Path, plots: Path
 ) -> None:
     """Write the adapter folder, `metrics/training.json` and `plots/training.csv`."""
+    write_curve(training.curve, plots)
+    write_json(metrics / "training.json", _metrics(training))
+    save_adapter(adapter, training.weights, params.lora, training.keys)
+
+
+def write_curve(curve: Sequence[Evaluation], plots: Path) -> None:
+    """Write `plots/training.csv`; while a training runs, what it has so far can be plotted."""
     with atomic_text(plots / "training.csv") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(field.name for field in fields(Evaluation))
-        for row in training.curve:
+        for row in curve:
             writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in astuple(row)])
-    write_json(metrics / "training.json", _metrics(training))
-    save_adapter(adapter, training.weights, params.lora, training.keys)
 
 
 def _metrics(training: Training) -> dict[str, float]:

@@ -18,7 +18,7 @@ from blogtune.models.loading import load_model
 from blogtune.training import loop
 from blogtune.training.examples import Batch, make_batch, make_examples
 from blogtune.training.loop import Evaluation, Training, train
-from blogtune.training.results import write_results
+from blogtune.training.results import write_curve, write_results
 from blogtune.training.schedule import learning_rate
 from tests import tiny
 from tests.training.oracle import simple_loss
@@ -62,6 +62,24 @@ def contents(folder: Path) -> dict[str, bytes]:
 def batch_of(pairs: Sequence[Pair], folder: Path) -> Batch:
     chat = open_chat(load_model(folder, mx.float32).tokenizer)
     return make_batch(make_examples(pairs, chat, 128)[0])
+
+
+def test_the_curve_can_be_drawn_while_the_training_runs(tiny_folder: Path, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def evaluated(curve: Sequence[Evaluation]) -> None:
+        write_curve(curve, tmp_path)
+        seen.append((tmp_path / "training.csv").read_text())
+
+    params = tiny.train_params(iterations=3, evaluate_every=1)
+    model = load_model(tiny_folder, mx.float32)
+    facts, folder = tiny.facts(), tmp_path / "checkpoints"
+    result = train(model, facts, VALIDATION, params, folder, tiny.ALONE, evaluated)
+    assert [len(text.splitlines()) for text in seen] == [2, 3, 4]
+    write_results(result, params, tmp_path / "adapter", tmp_path, tmp_path)
+    assert (tmp_path / "training.csv").read_text() == seen[-1]
+    assert result.checkpoints
+    result.checkpoints.remove()
 
 
 def test_one_seed_gives_the_same_bytes_and_another_seed_others(run: Run, tmp_path: Path) -> None:

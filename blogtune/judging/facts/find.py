@@ -6,6 +6,7 @@ not negate it, no Yes for a No. Precision, recall and F1 are those of SQuAD (Raj
 with values for words: the found ones among the said, and among the expected.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
 from blogtune.common.records import Facts
@@ -127,7 +128,7 @@ def _kind(said: Sequence[Token], at: int) -> Iterator[tuple[str, str]]:
     elif is_name(token):
         yield "name", token.key
     elif token.kind == "number":
-        if token.key.isdigit() and int(token.key) in YEARS:
+        if re.fullmatch(r"\d{4}", token.key) and int(token.key) in YEARS:
             yield "year", token.key
         following = said[at + 1] if at + 1 < len(said) else None
         if following and following.kind == "word" and following.clause == token.clause:

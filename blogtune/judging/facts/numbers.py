@@ -5,6 +5,7 @@ Digits are read in every script. Number words are English.
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 
 _UNITS = (
@@ -44,8 +45,14 @@ def from_digits(text: str) -> str:
         whole, rest = re.sub(r"\D", "", grouped[0]), text[grouped.end() :]
     else:
         whole, _, rest = re.sub(r"[.,]", ".", text).partition(".")
-    fraction = re.sub(r"\D", "", rest).rstrip("0")
-    return f"{int(whole)}.{fraction}" if fraction else str(int(whole))
+    fraction = re.sub(r"\D", "", rest)
+    # Not int(): a model may write more digits than Python reads.
+    whole, fraction = (
+        "".join(str(unicodedata.decimal(each)) for each in part) for part in (whole, fraction)
+    )
+    whole = whole.lstrip("0") or "0"
+    fraction = fraction.rstrip("0")
+    return f"{whole}.{fraction}" if fraction else whole
 
 
 def from_words(words: Sequence[str]) -> tuple[str, int]:
@@ -73,7 +80,7 @@ def from_words(words: Sequence[str]) -> tuple[str, int]:
 
 def ordinal(number: str) -> str:
     """The number of "1st" and "22nd" as it is compared."""
-    return f"{int(number)}{_suffix(int(number))}"
+    return f"{number}{_suffix(int(number[-2:]))}"
 
 
 def _below_1000(words: Sequence[str]) -> tuple[int, int]:

@@ -34,7 +34,7 @@ _UNITS = {
     "degree": "° degrees",
 }
 UNITS = {other: unit for unit, others in _UNITS.items() for other in (unit, *others.split())}
-_NUMBER = re.compile(rf"(?:{DIGITS})(?P<ordinal>(?:st|nd|rd|th)\b)?")
+_NUMBER = re.compile(rf"(?P<digits>{DIGITS})(?P<ordinal>(?:st|nd|rd|th)\b)?")
 # Kana, Han, Thai, Lao, Burmese, Khmer: no spaces between words.
 _UNSPACED = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
 _WORD = re.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})[^\W\d])+(?:'[^\W\d]+)*|[%°]")
@@ -91,7 +91,7 @@ def _read(text: str, at: int) -> tuple[Kind | None, str, int]:
         if time:
             return "time", time, end
         if number := _NUMBER.match(text, at):
-            digits = from_digits(number[0])
+            digits = from_digits(number["digits"])
             return "number", ordinal(digits) if number["ordinal"] else digits, number.end()
     word = _WORD.match(text, at)
     if not word:

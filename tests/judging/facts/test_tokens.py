@@ -24,6 +24,8 @@ def keys(text: str) -> list[str]:
         pytest.param(["seven o'clock", "7 o\u2019clock", "7 pm"], id="full hour"),
         pytest.param(["The old Milk room!", "old milk room"], id="case, article, mark"),
         pytest.param(["40%", "40 percent"], id="percent"),
+        pytest.param(["19th stair", "nineteenth stair"], id="ordinal"),
+        pytest.param(["1,219th stair", "1 219th stair"], id="grouped ordinal"),
         pytest.param(["Emil's hat", "Emil\u2019s hat"], id="apostrophe"),
         pytest.param(["caf\u00e9", "cafe\u0301"], id="composed"),
     ],
@@ -77,3 +79,19 @@ def test_any_text_has_tokens_that_do_not_depend_on_its_white_space_or_case(text:
 def test_a_date_is_one_token_in_both_orders(month: str, day: int, year: int) -> None:
     expected = [f"{year}-{MONTHS[month]:02}-{day:02}"]
     assert keys(f"{day} {month} {year}") == keys(f"{month.title()} {day}, {year}") == expected
+
+
+DIGITS = st.text(st.sampled_from("0123456789.,:'- stndrhamp\u0663\u00b2\uff11"), max_size=30)
+
+
+@given(
+    st.lists(st.one_of(DIGITS, st.sampled_from(["19th", "2nd", "o'clock", "May"]))).map(" ".join)
+)
+def test_whatever_is_written_in_digits_is_read(text: str) -> None:
+    assert tokens(text) == tokens(text)
+
+
+def test_more_digits_than_python_reads_are_a_number() -> None:
+    assert keys("0" * 10 + "7" * 6000) == ["7" * 6000]
+    assert keys("7" * 6000 + "th") == ["7" * 6000 + "th"]
+    assert keys("7" * 6000 + " thousand") != []

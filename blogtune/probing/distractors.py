@@ -19,8 +19,8 @@ from blogtune.probing.values import Place, Values
 
 Kind = Literal["same_post", "other_value"]
 KINDS: tuple[Kind, ...] = ("same_post", "other_value")
-# Kinds whose first letter's case belongs to the sentence, not to the value.
-CASE_OF_THE_SENTENCE = ("number", "ordinal")
+# Kinds with a case of their own; in all others the first letter's belongs to the sentence.
+OWN_CASE = ("name", "date", "time", "year")
 
 
 class Distractor(Record):
@@ -126,7 +126,7 @@ def _exchanged(answer: str, own: Sequence[Place], place: Place, text: str) -> st
     """The answer with `text` wherever this value stands in it."""
     for each in reversed(own):
         if each.key == place.key:
-            new = _in_case_of(each.text, text) if each.kind in CASE_OF_THE_SENTENCE else text
+            new = text if each.kind in OWN_CASE else _in_case_of(each.text, text)
             answer = f"{answer[: each.start]}{new}{answer[each.end :]}"
     return answer
 

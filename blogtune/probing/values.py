@@ -30,6 +30,11 @@ class Place(NamedTuple):
     end: int
 
 
+class _Part(NamedTuple):
+    words: Sequence[Token]
+    is_name: bool
+
+
 class Values:
     """Finds the exchangeable values of an answer; `pairs` tell which words are rare, and which are
     no names although they have a capital somewhere."""
@@ -51,10 +56,10 @@ class Values:
         said = tokens(pair.answer)
         found: dict[int, Place] = {}
         for value in named or values_by_rule(pair.question, pair.answer, self.vocabulary):
-            for at in _where(said, value):
-                for place in _parts(pair.answer, said, at, value, named=bool(named)):
-                    if named or self._is_telling(place):
-                        found.setdefault(place.start, place)
+            for part in _parts(said, value, named=bool(named)):
+                same = [*_places(pair.answer, said, part)]
+                if named or any(map(self._is_telling, same)):
+                    found.update({place.start: place for place in same})
         return sorted(found.values(), key=lambda place: place.start)
 
     def _is_telling(self, place: Place) -> bool:
@@ -72,31 +77,31 @@ def _keeps_its_length(text: str) -> bool:
     )
 
 
-def _where(said: Sequence[Token], value: Value) -> Iterator[int]:
-    keys = [token.key for token in value.tokens]
+def _parts(said: Sequence[Token], value: Value, *, named: bool) -> Iterator[_Part]:
+    """Each date, time, number and name in the value; all of it, where the data name a value of
+    other words. None where the answer does not say the value."""
+    words = value.tokens
+    if next(_where(said, words), None) is None:
+        return
+    start, found = 0, False
+    while start < len(words):
+        size = 1
+        while start + size < len(words) and _names(words[start : start + size + 1], named):
+            size += 1
+        part, is_name = words[start : start + size], _names(words[start : start + size], named)
+        if is_name or part[0].kind != "word":
+            found = True
+            yield _Part(part, is_name)
+        start += size
+    if named and not found:
+        yield _Part(words, is_name=False)
+
+
+def _where(said: Sequence[Token], words: Sequence[Token]) -> Iterator[int]:
+    keys = [token.key for token in words]
     for at in range(len(said) - len(keys) + 1):
         if [token.key for token in said[at : at + len(keys)]] == keys:
             yield at
-
-
-def _parts(
-    text: str, said: Sequence[Token], at: int, value: Value, *, named: bool
-) -> Iterator[Place]:
-    """Each date, time, number and name of the value; all of it, where the data name a value of
-    other words."""
-    count, start, found = len(value.tokens), 0, False
-    while start < count:
-        size = 1
-        token = said[at + start]
-        if token.kind == "word":
-            while start + size < count and _names(value.tokens[start : start + size + 1], named):
-                size += 1
-        if token.kind != "word" or _names(value.tokens[start : start + size], named):
-            found = True
-            yield from _place(text, said, at + start, size)
-        start += size
-    if named and not found:
-        yield from _whole(text, said[at : at + count])
 
 
 def _names(words: Sequence[Token], named: bool) -> bool:
@@ -104,27 +109,27 @@ def _names(words: Sequence[Token], named: bool) -> bool:
     return all(each.kind == "word" and each.capital and (named or not each.opens) for each in words)
 
 
-def _place(text: str, said: Sequence[Token], at: int, size: int) -> Iterator[Place]:
-    first, last = said[at], said[at + size - 1]
-    written = text[first.start : last.end]
-    if first.kind == "word":
-        written = written.removesuffix("'s").removesuffix("\u2019s")
-    kind, unit = _kind(said, at, size, written)
-    if _stands_alone(text, first.start, first.start + len(written)) and written.count(".") < 2:
-        key = " ".join(token.key for token in said[at : at + size])
-        yield Place(kind, unit, key, written, first.start, first.start + len(written))
+def _places(text: str, said: Sequence[Token], part: _Part) -> Iterator[Place]:
+    """Wherever the part stands in the answer, in whatever writing: 540, five hundred and forty."""
+    size = len(part.words)
+    for at in _where(said, part.words):
+        first, last = said[at], said[at + size - 1]
+        written = text[first.start : last.end].removesuffix("'s").removesuffix("\u2019s")
+        end = first.start + len(written)
+        if _stands_alone(text, first.start, end) and written.count(".") < 2:
+            kind, unit = f"{size} words", ""
+            if part.is_name:
+                kind, unit = "name", kind
+            elif size == 1 and first.kind != "word":
+                kind, unit = _kind(said, at, written)
+            yield Place(
+                kind, unit, " ".join(word.key for word in part.words), written, first.start, end
+            )
 
 
-def _whole(text: str, said: Sequence[Token]) -> Iterator[Place]:
-    start, end = said[0].start, said[-1].end
-    key = " ".join(token.key for token in said)
-    yield Place(f"{len(said)} words", "", key, text[start:end], start, end)
-
-
-def _kind(said: Sequence[Token], at: int, size: int, written: str) -> tuple[str, str]:
+def _kind(said: Sequence[Token], at: int, written: str) -> tuple[str, str]:
+    """Of a date, a time or a number, whose unit is the word behind it."""
     token = said[at]
-    if token.kind == "word":
-        return "name", f"{size} words"
     if token.kind != "number":
         return token.kind, ""
     following = said[at + 1] if at + 1 < len(said) else None

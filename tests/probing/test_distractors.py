@@ -106,16 +106,27 @@ def test_the_values_found_by_rule(answer: str, told: list[str]) -> None:
     assert [answer[place.start : place.end] for place in found] == told
 
 
-def test_a_value_is_exchanged_wherever_it_stands() -> None:
-    twice = Pair(
-        id="t",
-        post="t",
-        question="?",
-        answer="44 beds, and no more than 44.",
-        facts=["44 beds", "44"],
-    )
-    for text in texts([twice, *blog()], twice, "other_value"):
-        assert not re.search(r"\b44\b", text)
+def test_a_value_is_exchanged_wherever_it_stands_and_in_any_writing() -> None:
+    answer = "No more than forty-four, for there are 44 beds and 44 hooks."
+    twice = Pair(id="t", post="t", question="?", answer=answer, facts=["44 beds"])
+    found = texts([twice, *blog()], twice, "other_value")
+    assert len(found) == 3
+    for text in found:
+        match = re.fullmatch(r"No more than (\w+), for there are \1 beds and \1 hooks\.", text)
+        assert match is not None
+        assert match[1] != "44"
+
+
+def test_words_that_are_no_name_are_exchanged_for_as_many_in_the_sentence_s_case() -> None:
+    answers = ("Pike cakes with dill are served.", "They serve thin soup of leek.", "Oat bread.")
+    facts = ("pike cakes with dill", "thin soup of leek", "Oat bread")
+    pairs = [
+        Pair(id=str(row), post=str(row), question="?", answer=answer, facts=[fact])
+        for row, (answer, fact) in enumerate(zip(answers, facts, strict=True))
+    ]
+    assert texts(pairs, pairs[0], "other_value") == ["Thin soup of leek are served."]
+    assert texts(pairs, pairs[1], "other_value") == ["They serve pike cakes with dill."]
+    assert texts(pairs, pairs[2], "other_value") == []
 
 
 def test_an_answer_that_says_the_same_fact_is_no_distractor() -> None:

@@ -1,7 +1,11 @@
 """Forced choice by likelihood: is the reference the likeliest of all its candidates?
 
 After Ovadia et al. 2023, "Fine-tuning or retrieval? Comparing knowledge injection in LLMs" (arXiv
-2312.05934), whose models choose among answers by log-likelihood. A row of data/knowledge.jsonl:
+2312.05934), whose models choose among answers by log-likelihood. That is the main score here too,
+for each token. PMI stands beside it: where an answer names its own subject, a model that knows the
+fact finds it likely without the question as well, and PMI takes that knowledge out.
+
+A row of data/knowledge.jsonl:
 
     {"id": "5f0c3a9b2d417e68", "post": "https://blog.example/oxbow", "question": "How many ...?",
      "candidates": [
@@ -23,7 +27,7 @@ from blogtune.statistics.clustered import TIE, Interval, paired_difference
 
 CONFIDENCE = 0.95
 MODELS = ("base", "finetuned")
-Measure = Literal["pmi", "asked"]
+Measure = Literal["asked", "pmi"]
 
 
 class Likelihoods(Record):
@@ -41,7 +45,7 @@ class Candidate(Record):
     scores: dict[str, Likelihoods]
 
     def value(self, model: str, measure: Measure) -> float:
-        """What the model is asked for: PMI, or the likelihood behind the question alone."""
+        """The likelihood behind the question, or PMI."""
         found = self.scores[model]
         return found.asked - found.unasked if measure == "pmi" else found.asked
 
@@ -93,8 +97,8 @@ def knowledge(items: Sequence[Item], questions: int) -> dict[str, Any]:
     """What metrics/knowledge.json says of them; `questions` is how many there were to begin with.
 
     For all distractors together and for each kind: `chance`, the share of right choices of one who
-    knows nothing, then each model's share and their paired difference, clustered by post; in
-    `likelihood` the same without taking out what an empty question gives.
+    knows nothing, then each model's share and their paired difference, clustered by post; in `pmi`
+    the same with what an empty question gives taken out.
     """
     kinds: dict[str, tuple[str, ...]] = {"all": KINDS, **{kind: (kind,) for kind in KINDS}}
     figures = {name: _figures(items, among) for name, among in kinds.items()}
@@ -134,8 +138,8 @@ def _figures(items: Sequence[Item], kinds: Sequence[str]) -> dict[str, Any]:
         "posts": len({_post(item) for item in asked}),
         "distractors": sum(counts),
         "chance": round(float(np.mean([1 / (1 + count) for count in counts])), 6),
-        **_models(asked, kinds, "pmi"),
-        "likelihood": _models(asked, kinds, "asked"),
+        **_models(asked, kinds, "asked"),
+        "pmi": _models(asked, kinds, "pmi"),
     }
 
 

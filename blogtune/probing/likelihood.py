@@ -1,8 +1,8 @@
 """How likely a network finds an answer behind a question, and how much of that the question brings.
 
-An answer's own wording makes it more or less likely, whatever was asked. So what counts is by how
-much the question raises its likelihood: pointwise mutual information (Holtzman et al. 2021,
-"Surface form competition", arXiv 2104.08315), here a token, because answers differ in length.
+An answer's own wording makes it more or less likely, whatever was asked. By how much the question
+raises its likelihood is pointwise mutual information (Holtzman et al. 2021, "Surface form
+competition", arXiv 2104.08315). Both are for each token, because answers differ in length.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

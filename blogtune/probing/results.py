@@ -28,10 +28,10 @@ def read_knowledge(path: Path = KNOWLEDGE) -> dict[str, Any] | None:
 
 
 def said(metrics: Mapping[str, Any] | None) -> str:
-    """How often each model chose the reference, the difference, and what chance gives.
+    """How often each model chose the reference, the difference, what chance gives, and PMI's word.
 
-    "knows: forced choice base 31% -> fine-tuned 45% (+14% [+5%, +23%]; chance 25%)", then how many
-    questions that rests on.
+    "knows: forced choice base 18% -> fine-tuned 67% (+49% [+30%, +68%]; chance 14%); by PMI 26% ->
+    18% (-8% [-20%, +4%])", then how many questions had nothing to choose among.
     """
     if not metrics:
         return NOT_MEASURED
@@ -40,11 +40,19 @@ def said(metrics: Mapping[str, Any] | None) -> str:
     if "all" not in metrics:
         return f"{NOT_MEASURED}{left_out}"
     found = metrics["all"]
-    base, finetuned = (f"{found[model]['mean']:.0%}" for model in ("base", "finetuned"))
-    difference = {end: f"{value:+.0%}" for end, value in found["difference"].items()}
-    interval = f" [{difference['low']}, {difference['high']}]" if "low" in difference else ""
+    base, finetuned = _shares(found)
+    by_pmi = " -> ".join(_shares(found["pmi"]))
     return (
         f"knows: forced choice base {base} -> fine-tuned {finetuned} "
-        f"({difference['mean']}{interval}; chance {found['chance']:.0%})"
-        f"{left_out if without else ''}"
+        f"({_difference(found)}; chance {found['chance']:.0%}); "
+        f"by PMI {by_pmi} ({_difference(found['pmi'])}){left_out if without else ''}"
     )
+
+
+def _shares(found: Mapping[str, Any]) -> tuple[str, str]:
+    return f"{found['base']['mean']:.0%}", f"{found['finetuned']['mean']:.0%}"
+
+
+def _difference(found: Mapping[str, Any]) -> str:
+    ends = {end: f"{value:+.0%}" for end, value in found["difference"].items()}
+    return f"{ends['mean']} [{ends['low']}, {ends['high']}]" if "low" in ends else ends["mean"]

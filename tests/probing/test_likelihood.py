@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlx import nn
 from scipy.special import log_softmax
 
-from blogtune.common.records import Message
+from blogtune.common.records import Message, Pair
 from blogtune.models import reading
 from blogtune.models.chat import Chat, open_chat
 from blogtune.models.loading import LoadedModel, load_model, load_tokenizer
@@ -137,6 +137,19 @@ def test_where_the_template_refuses_it_the_reply_header_stands_alone(tmp_path: P
     assert chat.frame.prompt == f"{tiny.START}user\n{QUESTION}{text}"
 
 
+def taught(chat: Chat, pairs: list[Pair], steps: int) -> Any:
+    """A tiny network, all of whose weights were trained on the pairs."""
+    network = tiny.network(seed=2)
+    batch = make_batch(make_examples(pairs, chat, 128)[0])
+    optimizer = optimizers.Adam(learning_rate=3e-3)
+    gradients = nn.value_and_grad(network, lambda m: simple_loss(m, batch, len(batch.targets)))
+    for _ in range(steps):
+        _, gradient = gradients(network)
+        optimizer.update(network, gradient)
+        mx.eval(network.parameters(), optimizer.state)
+    return network
+
+
 def test_a_model_taught_five_pairs_prefers_their_answers(chat: Chat) -> None:
     """Planted knowledge: each answer is right for one question, and wrong for the others."""
     pairs = tiny.facts()[:5]
@@ -144,17 +157,26 @@ def test_a_model_taught_five_pairs_prefers_their_answers(chat: Chat) -> None:
     asked = [
         Question(p.question, [p.answer, *(a for a in answers if a != p.answer)]) for p in pairs
     ]
-    network = tiny.network(seed=2)
-    before = _right(score(network, chat, asked))
-    batch = make_batch(make_examples(pairs, chat, 128)[0])
-    optimizer = optimizers.Adam(learning_rate=3e-3)
-    gradients = nn.value_and_grad(network, lambda m: simple_loss(m, batch, len(batch.targets)))
-    for _ in range(40):
-        _, gradient = gradients(network)
-        optimizer.update(network, gradient)
-        mx.eval(network.parameters(), optimizer.state)
-    assert max(before) <= 2
-    assert _right(score(network, chat, asked)) == (5, 5)
+    assert max(_right(score(tiny.network(seed=2), chat, asked))) <= 2
+    assert _right(score(taught(chat, pairs, 40), chat, asked)) == (5, 5)
+
+
+def test_a_model_that_knows_what_its_answers_name_is_seen_by_likelihood_and_not_by_pmi(
+    chat: Chat,
+) -> None:
+    """The reason why PMI is not the main score: "Oxbow has" is enough to know the number."""
+    beds = {"Oxbow": 44, "Karsk": 38, "Ullin": 24, "Tolm": 26, "Lund": 15}
+    pairs = [tiny.pair(hut, f"{hut}: beds?", f"{hut} has {n} beds.") for hut, n in beds.items()]
+    asked = [
+        Question(
+            p.question,
+            [p.answer, *(f"{p.id} has {n} beds." for n in beds.values() if n != beds[p.id])],
+        )
+        for p in pairs
+    ]
+    by_pmi, by_likelihood = _right(score(taught(chat, pairs, 120), chat, asked))
+    assert by_likelihood == 5
+    assert by_pmi < 5
 
 
 def _right(scores: list[list[Score | None]]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from blogtune.models.chat import open_chat
 from blogtune.models.loading import LoadedModel
 from blogtune.probing.choice import Item, items, knowledge, question
 from blogtune.probing.distractors import Distractors
-from blogtune.probing.likelihood import Score, empty_prompt, score
+from blogtune.probing.likelihood import Question, Score, empty_prompt, score
 from blogtune.probing.params import ProbeParams
 
 
@@ -46,11 +46,16 @@ def probe(
     scores: dict[str, list[list[Score | None]]] = {}
     made_of = ""
     for name, load in models.items():
-        model = load()
-        chat = open_chat(model.tokenizer)
-        made_of = empty_prompt(chat)[1]
-        scores[name] = score(
-            model.network, chat, questions, limit=model.context, desc=f"probe {name}"
-        )
+        scores[name], made_of = _asked(load, questions, name)
     rows = items(asked, wrong, scores)
     return Knowledge({**knowledge(rows, len(pairs)), "empty_question": made_of}, rows)
+
+
+def _asked(
+    load: Callable[[], LoadedModel], questions: Sequence[Question], name: str
+) -> tuple[list[list[Score | None]], str]:
+    """One model's scores, and what it takes for an empty question; the model ends with this."""
+    model = load()
+    chat = open_chat(model.tokenizer)
+    found = score(model.network, chat, questions, limit=model.context, desc=f"probe {name}")
+    return found, empty_prompt(chat)[1]

@@ -5,6 +5,7 @@ import click
 from blogtune.common.command import readable_errors
 from blogtune.common.output import echo
 from blogtune.comparing.results import read_comparison
+from blogtune.probing.results import read_knowledge
 from blogtune.project.comparison_table import closing_table, markdown_table
 from blogtune.project.lock import warn_if_stale
 
@@ -18,15 +19,15 @@ next: make show    the best and the worst changes, with their answers
 @click.command()
 @click.option("--markdown", is_flag=True, help="As Markdown, for a pull request.")
 def main(*, markdown: bool) -> None:
-    """Print metrics/comparison.json as a table, with the verdict."""
+    """Print metrics/comparison.json as a table, with the verdict and what the models know."""
     with readable_errors():
-        comparison = read_comparison()
+        comparison, knowledge = read_comparison(), read_knowledge()
         if markdown:
             # Alone, not at the end of the run that made them.
             warn_if_stale()
-            echo(markdown_table(comparison))
+            echo(markdown_table(comparison, knowledge))
         else:
-            echo(closing_table(comparison))
+            echo(closing_table(comparison, knowledge))
             echo(NEXT)
 
 

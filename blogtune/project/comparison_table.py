@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from blogtune.comparing.examples import Change
+from blogtune.probing.results import said
 from blogtune.project import layout
 from blogtune.project.layout import NOTHING, WIDTH, Row, plain_table, wrapped
 
@@ -17,19 +18,22 @@ MARKDOWN_HEADER = (
 Metrics = Mapping[str, Any]
 
 
-def closing_table(comparison: Metrics) -> str:
-    """Return metrics/comparison.json as plain text of at most 100 columns, verdicts below."""
+def closing_table(comparison: Metrics, knowledge: Metrics | None = None) -> str:
+    """Return metrics/comparison.json as plain text of at most 100 columns, verdicts below.
+
+    Last stands what metrics/knowledge.json says, or that there is none.
+    """
     table = plain_table(_rows(HEADER, comparison))
-    return "\n".join([table, "", *map(wrapped, _notes(comparison))])
+    return "\n".join([table, "", *map(wrapped, [*_notes(comparison), said(knowledge)])])
 
 
-def markdown_table(comparison: Metrics) -> str:
-    """Return metrics/comparison.json as a Markdown table, notes and verdicts below."""
-    return "\n\n".join(markdown_parts(comparison))
+def markdown_table(comparison: Metrics, knowledge: Metrics | None = None) -> str:
+    """Return the same as a Markdown table, with the same lines below."""
+    return "\n\n".join([*markdown_parts(comparison), said(knowledge)])
 
 
 def markdown_parts(comparison: Metrics) -> list[str]:
-    """Return the same apart: the table, then each note and verdict."""
+    """Return the table, then each note and verdict on metrics/comparison.json."""
     return [layout.markdown_table(_rows(MARKDOWN_HEADER, comparison)), *_notes(comparison)]
 
 

@@ -22,6 +22,7 @@ from blogtune.data.params import FETCHED, DataParams
 from blogtune.exporting.params import ExportParams
 from blogtune.fusing.params import FuseParams
 from blogtune.judging.params import JudgeParams, OneJudge
+from blogtune.probing.params import ProbeParams
 from blogtune.publishing.params import PublishParams
 from blogtune.runtime.params import RuntimeParams
 from blogtune.training.params import TrainParams
@@ -42,6 +43,7 @@ class Settings(Section):
     answer: AnswerParams
     baselines: BaselineParams
     judge: JudgeParams
+    probe: ProbeParams
     compare: CompareParams
     export: ExportParams
     publish: PublishParams

@@ -45,23 +45,24 @@ def test_every_source_dependency_is_imported_and_no_other(stage: Stage) -> None:
 # What an edit in a folder of the library reruns, all the rest being as it was.
 ANSWER = {"answer@base", "answer@finetuned", "answer@fused"}
 RERUNS = {
-    "answering": {*ANSWER, "compare"},
+    "answering": {*ANSWER, "probe", "compare"},
     "baselines": {"baselines"},
     "checking": {"check_judge", "compare"},
     "common": {stage.name for stage in stages()},
     "comparing": {"compare"},
-    "cpu": {"train", "fuse", *ANSWER, "judge", "check_judge"},
+    "cpu": {"train", "fuse", *ANSWER, "judge", "check_judge", "probe"},
     "data": {"prepare"},
     "exporting": set(),
     "fetching": {"fetch"},
     "fusing": {"fuse"},
-    "judging": {"judge", "check_judge"},
-    "models": {"train", "fuse", *ANSWER, "judge", "check_judge"},
+    "judging": {"judge", "check_judge", "probe"},
+    "models": {"train", "fuse", *ANSWER, "judge", "check_judge", "probe"},
     "ollama": {"judge", "check_judge"},
+    "probing": {"probe"},
     "project": set(),
     "publishing": set(),
-    "runtime": {"train", "fuse", *ANSWER, "judge", "check_judge"},
-    "statistics": {"check_judge", "compare"},
+    "runtime": {"train", "fuse", *ANSWER, "judge", "check_judge", "probe"},
+    "statistics": {"check_judge", "probe", "compare"},
     "training": {"train"},
 }
 

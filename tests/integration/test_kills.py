@@ -24,7 +24,14 @@ WRITTEN = ("dvc.lock", ".dvc/tmp/rwlock")
 # All that the stages write, and how DVC would bring it back without them.
 WRITES = ("dvc.lock", "data/fetched", "data/processed", "data/answers", "data/judgements")
 WRITES += ("data/examples.jsonl", "models/base", "models/judge", "models/second", "models/adapter")
-WRITES += ("models/fused", "metrics", "plots", ".dvc/cache/runs", ".dvc/tmp/dvc.lock.good")
+WRITES += (
+    "data/knowledge.jsonl",
+    "models/fused",
+    "metrics",
+    "plots",
+    ".dvc/cache/runs",
+    ".dvc/tmp/dvc.lock.good",
+)
 # A random model of 4 blocks: what it says is of no interest, that it says it again is.
 SMALL = {"train.lora.layers": 2, "train.lora.rank": 4, "answer.max_tokens": 4}
 LENIENT = {"fuse.max_kl": 1.0, "fuse.min_top1_agreement": 0.1, "judge.check.items": 2}

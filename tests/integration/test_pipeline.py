@@ -16,6 +16,7 @@ BASELINES = ("echo", "base_cut", "random_training_answer", "nearest_training_ans
 FIGURES = ("mean", "median", "sd", "good", "poor", "coverage", "partial_similarity", "empty", "cut")
 STAGES = {
     *("fetch", "prepare", "train", "fuse", "baselines", "judge", "check_judge", "compare"),
+    "probe",
     *(f"answer@{name}" for name in MODELS),
 }
 
@@ -65,6 +66,18 @@ def test_the_embedding_judge_passes_its_test(pipeline: FirstRun) -> None:
         f"judge passed its test with only 10 paraphrases; known blind spots: {judge['blind_spots']}"
     )
     assert f"cosine: {said}" in pipeline.output
+
+
+def test_what_the_models_know_is_measured_and_told(pipeline: FirstRun, project: Project) -> None:
+    knowledge = pipeline.project.json("metrics/knowledge.json")
+    assert (
+        knowledge["questions"] - knowledge["without_distractors"] == knowledge["all"]["questions"]
+    )
+    assert {"mean", "low", "high"} == set(knowledge["all"]["difference"])
+    assert 0.3 <= knowledge["all"]["chance"] <= 0.5
+    (line,) = (each for each in pipeline.output.splitlines() if each.startswith("knows: "))
+    assert f"chance {knowledge['all']['chance']:.0%})" in line
+    assert line.split(" (")[0] in project.make("verdict").stdout
 
 
 def test_an_unfit_judge_does_not_stop_the_pipeline(project: Project) -> None:

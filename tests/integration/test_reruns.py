@@ -8,7 +8,7 @@ from tests.integration.project import LIGHT, Project
 
 BEHIND_TRAIN = {
     *("train", "fuse", "answer@finetuned", "answer@fused", "baselines"),
-    *("judge", "compare"),
+    *("judge", "compare", "probe"),
 }
 COMMENT = "\n# a comment\n"
 
@@ -25,6 +25,7 @@ cases = pytest.mark.parametrize(
             {"check_judge", "compare"},
             id="comment in the judge's test",
         ),
+        pytest.param(lambda project: project.set(probe__seed=8), {"probe"}, id="probe key"),
         pytest.param(
             lambda project: project.set(compare__candidate="fused"), {"compare"}, id="candidate"
         ),

@@ -88,6 +88,12 @@ MISTAKES = [
         id="half a paraphrase",
     ),
     pytest.param(
+        "probe",
+        lambda project: (project.root / "data/processed/test.jsonl").write_text(""),
+        "data/processed: no questions to choose answers to",
+        id="nothing to probe",
+    ),
+    pytest.param(
         "compare",
         lambda project: project.append("metrics/judge.json", "}"),
         "metrics/judge.json: file: Invalid JSON",

@@ -32,6 +32,7 @@ this adapter: improved; similarity +0.060 [+0.055, +0.065], partial similarity +
 this adapter, fused: no evidence (similarity's interval [-0.067, +0.167] contains 0); similarity
   +0.050 [-0.067, +0.167], partial similarity +0.050 [-0.067, +0.167], 12 questions in 12 posts,
   judged by cosine (judge passed its test)
+knows: not measured
 """
 
 
@@ -59,13 +60,33 @@ def test_the_closing_table_is_as_people_read_it() -> None:
     assert closing_table(metrics(base=BASE, finetuned=BETTER)) == CLOSING.strip()
 
 
+def test_what_the_models_know_stands_below_the_verdicts() -> None:
+    found = {
+        "questions": 12,
+        "without_distractors": 2,
+        "all": {
+            "chance": 0.25,
+            "base": {"mean": 0.2},
+            "finetuned": {"mean": 0.6},
+            "difference": {"mean": 0.4, "low": 0.1, "high": 0.7},
+            "pmi": {"base": {"mean": 0}, "finetuned": {"mean": 0}, "difference": {"mean": 0}},
+        },
+    }
+    given = metrics(base=BASE, finetuned=BETTER)
+    line = "knows: forced choice base 20% -> fine-tuned 60% (+40% [+10%, +70%]; chance 25%)"
+    text = closing_table(given, found)
+    assert line in text
+    assert text.splitlines()[-1].endswith("2 of 12 questions had nothing to choose among")
+    assert markdown_table(given, found).splitlines()[-1].startswith(line)
+
+
 def test_the_markdown_table_has_both_differences() -> None:
     lines = markdown_table(metrics(base=BASE, finetuned=BETTER)).splitlines()
     assert lines[0].startswith("| model | mean similarity | good | poor | partial similarity |")
     interval = "+0.060 [+0.055, +0.065]"
     assert lines[3] == f"| finetuned | 0.510 | 17% | 8% | 0.510 | {interval} | {interval} |"
     assert len({line.count("|") for line in lines[:6]}) == 1
-    assert lines[-3].startswith("this adapter: improved")
+    assert lines[-5].startswith("this adapter: improved")
 
 
 def test_the_facts_have_a_column_where_there_are_some() -> None:

@@ -43,22 +43,28 @@ _MARK = re.compile(r"[^\w\s'\-]|\s[\-]")
 
 
 class Token(NamedTuple):
-    """`key` is what is compared. A clause is what stands between two marks of punctuation."""
+    """`key` is what is compared. A clause is what stands between two marks of punctuation.
+
+    `start` and `end` are its place in the text as `plain` gives it.
+    """
 
     kind: Kind
     key: str
     clause: int
     capital: bool
     opens: bool  # it stands at the beginning of a sentence
+    start: int
+    end: int
 
 
 def tokens(text: str) -> list[Token]:
     """The text's tokens, English articles left out."""
-    parts = [*_with_number_words(list(_scanned(_plain(text))))]
+    parts = [*_with_number_words(list(_scanned(plain(text))))]
     return [token for token in _with_spoken_times(parts) if token.key not in ARTICLES]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """The text as it is read: full-width digits, ligatures and curly apostrophes are plain ones."""
     return unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
 
 
@@ -74,7 +80,7 @@ def _scanned(text: str) -> Iterator[Token]:
         kind, key, end = _read(small, at)
         if kind:
             clause += key in CONJUNCTIONS
-            yield Token(kind, key, clause, text[at].isupper(), opens)
+            yield Token(kind, key, clause, text[at].isupper(), opens, at, end)
             opens = False
         elif _MARK.match(text, at):
             clause += 1
@@ -107,7 +113,7 @@ def _with_number_words(parts: list[Token]) -> Iterator[Token]:
         words = [each.key for each in parts[at : at + 12] if each.clause == parts[at].clause]
         number, count = from_words(words) if parts[at].kind == "word" else ("", 0)
         if count:
-            yield parts[at]._replace(kind="number", key=number)
+            yield parts[at]._replace(kind="number", key=number, end=parts[at + count - 1].end)
         else:
             yield parts[at]
         at += count or 1
@@ -120,7 +126,7 @@ def _with_spoken_times(parts: list[Token]) -> Iterator[Token]:
         words = [each.key for each in parts[at : at + 3] if each.clause == parts[at].clause]
         time, count = spoken_time(words)
         if count:
-            yield parts[at]._replace(kind="time", key=time)
+            yield parts[at]._replace(kind="time", key=time, end=parts[at + count - 1].end)
         else:
             yield parts[at]
         at += count or 1

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blogtune.judging.facts.dates import MONTHS
-from blogtune.judging.facts.tokens import tokens
+from blogtune.judging.facts.tokens import plain, tokens
 
 
 def keys(text: str) -> list[str]:
@@ -73,6 +73,20 @@ def test_capitals_at_the_beginning_of_a_sentence_are_known() -> None:
 @given(st.text())
 def test_any_text_has_tokens_that_do_not_depend_on_its_white_space_or_case(text: str) -> None:
     assert keys(text) == keys(f" {text}\t")
+
+
+def test_each_token_says_where_it_stands() -> None:
+    text = "Emil\u2019s forty-one beds, from 3 May at half past seven."
+    found = [plain(text)[token.start : token.end] for token in tokens(text)]
+    assert found == ["Emil's", "forty-one", "beds", "from", "3 May", "at", "half past seven"]
+
+
+@given(st.text())
+def test_places_lie_in_the_text_one_behind_the_other(text: str) -> None:
+    found = tokens(text)
+    ends = [0, *(token.end for token in found)]
+    assert all(end <= token.start < token.end for end, token in zip(ends, found, strict=False))
+    assert ends[-1] <= len(plain(text))
 
 
 @given(st.sampled_from(sorted(MONTHS)), st.integers(1, 28), st.integers(1000, 2999))

@@ -31,7 +31,7 @@ def main(run: Run) -> None:
     with fast_math():
         fitness = measure_fitness(judge, uncached(judge), pairs, paraphrases, params.check)
     write_json(Path("metrics/judge.json"), fitness.metrics())
-    echo(f"{fitness.method}: {fitness.said()}")
+    echo("\n".join(filter(None, [f"{fitness.method}: {fitness.said()}", fitness.strangers()])))
 
 
 if __name__ == "__main__":

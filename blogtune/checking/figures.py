@@ -105,6 +105,16 @@ class Fitness(Figures):
         parts += [f"not tested with: {self.untested}"] if self.untested else []
         return "; ".join(parts)
 
+    def strangers(self) -> str:
+        """That the paraphrases are another blog's, where none of them matches a question."""
+        if self.paraphrases or not self.unmatched_paraphrases:
+            return ""
+        return (
+            f"none of the {self.unmatched_paraphrases} paraphrases belongs to a question of these "
+            "data: write some, and name their file in judge.check.paraphrases "
+            "(docs/how-to/own-data.md)"
+        )
+
     def _test(self) -> str:
         if self.right == "reworded":
             return "its test with the data's own other wordings, without paraphrases"

@@ -10,6 +10,7 @@ half          spoiled  100  0.857 [0.84, 0.87]        -  drop 0.143 [0.128, 0.15
 from collections.abc import Iterator
 
 from blogtune.checking.figures import RIGHT, SPOILED, WRONG, Fitness, Kind, Mean
+from blogtune.checking.limits import MOST_SPELLED, MOST_UNKNOWN
 from blogtune.project.layout import NOTHING, Row, markdown_table, plain_table, wrapped
 
 HEADER = ("answer", "label", "n", "similarity", "AUC", "drop or gain", "facts right")
@@ -81,5 +82,13 @@ def _notes(fitness: Fitness) -> Iterator[str]:
         figures.append(f"AUC by facts against another value: {fitness.facts.auc:.3f}")
     if fitness.unmatched_paraphrases:
         figures.append(f"paraphrases that match no question: {fitness.unmatched_paraphrases}")
+    if fitness.unknown_tokens is not None and fitness.spelled_tokens is not None:
+        figures.append(
+            f"of the references' tokens {fitness.unknown_tokens:.1%} are unknown to it (at most "
+            f"{MOST_UNKNOWN:.0%}) and {fitness.spelled_tokens:.1%} read as single letters (at most "
+            f"{MOST_SPELLED:.0%})"
+        )
     yield "; ".join(figures)
+    if fitness.strangers():
+        yield fitness.strangers()
     yield fitness.said()

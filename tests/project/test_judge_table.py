@@ -55,6 +55,22 @@ def test_the_markdown_table_says_the_same() -> None:
     assert lines[-1] == "judge passed its test; known blind spots: echo"
 
 
+def test_how_much_of_the_references_the_judge_can_read_stands_with_its_limits() -> None:
+    lines = markdown_judge_table(found(unknown_tokens=0.61, spelled_tokens=0.004)).splitlines()
+    assert lines[-3].endswith(
+        "of the references' tokens 61.0% are unknown to it (at most 5%) and 0.4% read as single "
+        "letters (at most 30%)"
+    )
+
+
+def test_paraphrases_of_another_blog_are_told() -> None:
+    table = markdown_judge_table(found(paraphrases=0, unmatched_paraphrases=70))
+    assert "none of the 70 paraphrases belongs to a question of these data" in table
+    some = markdown_judge_table(found(paraphrases=1, unmatched_paraphrases=69))
+    assert "none of the" not in some
+    assert "none of the" not in markdown_judge_table(found(paraphrases=0, unmatched_paraphrases=0))
+
+
 def test_what_facts_right_sees_is_the_last_column() -> None:
     shares = {"identity": mean(90, 1.0), "half": mean(90, 0.15)}
     facts = {"fit": True, "auc": 0.979, "right": shares, "drop": {}}

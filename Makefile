@@ -8,13 +8,15 @@ BASE ?= base
 override BASE := $(value BASE)
 override FORMAT := $(value FORMAT)
 override PROFILE := $(value PROFILE)
-export BASE FORMAT PROFILE
+override MODELS := $(value MODELS)
+override Q := $(value Q)
+export BASE FORMAT MODELS PROFILE Q
 # Two at a time, those that share a file or the finished pipeline in one of them.
 TESTS := .venv/bin/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
 LOCKS := requirements/run.txt requirements/models.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-sample test-all check fix show diff verdict judge readme use pin export publish \
+.PHONY: help setup repro test test-sample test-all check fix chat ask show diff verdict judge readme use pin export publish \
   judge-cache doctor lock bench by-post reference docs
 
 help: ## list the targets
@@ -38,6 +40,12 @@ test-sample: .venv/.ready ## and the first case of each slow test
 
 test-all: .venv/.ready ## all slow tests, with long campaigns (over an hour)
 	$(TESTS) tests
+
+chat: .venv/.ready ## talk to base and fine-tuned model, or to MODELS="fused"
+	@.venv/bin/python -m commands.chat
+
+ask: .venv/.ready ## one question to them: make ask Q="..."
+	@.venv/bin/python -m commands.chat --once
 
 show: .venv/.ready ## the best and the worst changes, with their answers
 	@.venv/bin/python -m commands.show

@@ -1,6 +1,7 @@
 """Stage train: teach LoRA adapters the blog's answers."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -34,16 +35,9 @@ def main(run: Run) -> None:
         where = f"{device().name}, processes: {group.size()}"
         echo(f"training on {where}: {len(pairs)} pairs, {params.iterations} iterations")
         model = load_model(BASE, compute_dtype(runtime))
-        result = train(
-            model,
-            pairs,
-            validation,
-            params,
-            checkpoints_folder(),
-            group,
-            # `dvc plots show` and editors draw it while the training runs.
-            lambda curve: write_curve(curve, Path("plots")),
-        )
+        # `dvc plots show` and editors draw it while the training runs.
+        draw = partial(write_curve, plots=Path("plots"))
+        result = train(model, pairs, validation, params, checkpoints_folder(), group, draw)
         if group.rank() == 0:
             write_results(result, params, Path("models/adapter"), Path("metrics"), Path("plots"))
             # Before they go: a file that was changed meanwhile is a reason to run again.

@@ -39,7 +39,10 @@ def answer_questions(
         raise UserError("no questions to answer", where=f"data/processed/{params.split}.jsonl")
     chat = open_chat(model.tokenizer)
     prompts = [chat.prompt(pair.question, pair.context) for pair in pairs]
-    limits = [_limit(model, *each, params) for each in zip(pairs, prompts, strict=True)]
+    limits = [
+        answer_limit(model, prompt, params.max_tokens, f"pair {pair.id}")
+        for pair, prompt in zip(pairs, prompts, strict=True)
+    ]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     processes = group.size()
     size = questions_at_once(model.network, params, max(map(len, prompts)), processes)
@@ -68,18 +71,21 @@ def answer_questions(
     return [_record(pair, name, chat, kept[index]) for index, pair in enumerate(pairs)]
 
 
-def _limit(model: LoadedModel, pair: Pair, prompt: list[int], params: AnswerParams) -> int:
-    """How many tokens the answer may have: behind its context a model writes junk."""
+def answer_limit(model: LoadedModel, prompt: list[int], most: int, where: str) -> int:
+    """How many tokens the answer may have, at `most`: behind its context a model writes junk.
+
+    Raises UserError, which tells `where`, for a question that leaves no room for one.
+    """
     if model.context is None:
-        return params.max_tokens
+        return most
     if len(prompt) >= model.context:
         raise UserError(
             f"its question has {len(prompt):,} tokens, but the model reads {model.context:,} with "
             "the answer",
-            where=f"pair {pair.id}",
+            where=where,
             remedy="cut the question, take the pair out of the data, or choose another model",
         )
-    return min(params.max_tokens, model.context - len(prompt))
+    return min(most, model.context - len(prompt))
 
 
 def _record(pair: Pair, name: str, chat: Chat, row: "np.typing.NDArray[np.int32]") -> Answer:

@@ -37,7 +37,7 @@ def test_no_recipe_line_begins_with_a_bare_tool(line: str) -> None:
 
 @pytest.mark.parametrize("line", LINES)
 def test_what_a_person_sets_reaches_a_recipe_by_the_environment_alone(line: str) -> None:
-    assert not re.search(r"\$[({](PROFILE|BASE|FORMAT|PYTHON)[)}]", line)
+    assert not re.search(r"\$[({](PROFILE|BASE|FORMAT|PYTHON|Q|MODELS)[)}]", line)
 
 
 def test_a_bare_tool_would_be_seen() -> None:
@@ -59,13 +59,13 @@ HOSTILE = [
     "\x1b[2J",
 ]
 SHOWS = """#!/bin/sh
-printf '%s|%s|%s' "$PROFILE" "$BASE" "$FORMAT" >told
+printf '%s|%s|%s|%s|%s' "$PROFILE" "$BASE" "$FORMAT" "$Q" "$MODELS" >told
 """
 
 
 @pytest.mark.parametrize("value", HOSTILE)
 @pytest.mark.parametrize("by_environment", [False, True], ids=["argument", "environment"])
-@pytest.mark.parametrize("target", ["use", "diff"])
+@pytest.mark.parametrize("target", ["use", "diff", "ask"])
 def test_no_value_reaches_a_shell(
     tmp_path: Path, target: str, by_environment: bool, value: str
 ) -> None:
@@ -73,7 +73,7 @@ def test_no_value_reaches_a_shell(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(SHOWS)
         (tmp_path / name).chmod(0o755)
-    values = dict.fromkeys(("PROFILE", "BASE", "FORMAT"), value)
+    values = dict.fromkeys(("PROFILE", "BASE", "FORMAT", "Q", "MODELS"), value)
     arguments = [] if by_environment else [f"{name}={given}" for name, given in values.items()]
     ready = ["-o", ".venv/.ready"]
     (tmp_path / ".venv/.ready").touch()
@@ -84,5 +84,5 @@ def test_no_value_reaches_a_shell(
         check=True,
         capture_output=True,
     )
-    assert (tmp_path / "told").read_text() == "|".join([value] * 3)
+    assert (tmp_path / "told").read_text() == "|".join([value] * 5)
     assert not (tmp_path / "pwned").exists()

@@ -47,6 +47,7 @@ ANSWER = {"answer@base", "answer@finetuned", "answer@fused"}
 RERUNS = {
     "answering": {*ANSWER, "probe", "compare"},
     "baselines": {"baselines"},
+    "chatting": set(),
     "checking": {"check_judge", "compare"},
     "common": {stage.name for stage in stages()},
     "comparing": {"compare"},

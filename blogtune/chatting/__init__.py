@@ -1,0 +1,1 @@
+"""Talks with the models that a run made."""

@@ -10,7 +10,8 @@ from blogtune.project.comparison_table import closing_table, markdown_table
 from blogtune.project.lock import warn_if_stale
 
 NEXT = """
-next: make show    the best and the worst changes, with their answers
+next: make chat    ask both models something
+      make show    the best and the worst changes, with their answers
       make diff    base against fine-tuned, figure by figure
       make judge   what the judge can tell apart, and what not
       dvc plots show; metrics/comparison.json; params.yaml"""

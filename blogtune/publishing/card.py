@@ -187,6 +187,13 @@ def _training(facts: Facts) -> str:
     )
 
 
+# What training had of the part whose questions are answered.
+SEEN = {
+    "test": "which training never saw",
+    "valid": "by whose loss the checkpoint was chosen, so that the figures flatter it",
+}
+
+
 def _measured(facts: Facts) -> str:
     table, *notes = markdown_parts(facts.comparison)
     judge_table, *judge_notes = markdown_judge_parts(facts.fitness)
@@ -195,8 +202,8 @@ def _measured(facts: Facts) -> str:
         [
             "## What was measured",
             f"Greedy answers of at most {facts.settings.answer.max_tokens} tokens to questions of "
-            f"the {facts.settings.answer.split} part, which training never saw. This repository "
-            "holds *fused*; *finetuned* is the base with its adapter beside it.",
+            f"the {facts.settings.answer.split} part, {SEEN[facts.settings.answer.split]}. "
+            "This repository holds *fused*; *finetuned* is the base with its adapter beside it.",
             table,
             "*Mean similarity* is that of the answers to the reference answers as the judge sees "
             f"it, *good* the share at {compare.good:g} or more, *poor* the share at "

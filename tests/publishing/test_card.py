@@ -59,6 +59,19 @@ def test_the_hubs_reader_finds_license_and_the_measured_figures(facts: Facts) ->
     }
 
 
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        ("test", "the test part, which training never saw"),
+        ("valid", "the valid part, by whose loss the checkpoint was chosen"),
+    ],
+)
+def test_the_card_says_what_training_had_of_the_questions(
+    facts: Facts, split: str, told: str
+) -> None:
+    assert told in " ".join(model_card(with_settings(facts, "answer", split=split)).split())
+
+
 # "no" is Norwegian: what reads YAML 1.1 takes it for false, unless it is quoted.
 @pytest.mark.parametrize("language", ["en", "no", None])
 def test_the_hubs_reader_finds_the_language_of_the_data(facts: Facts, language: str | None) -> None:

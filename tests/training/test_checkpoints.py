@@ -282,7 +282,7 @@ def test_another_number_of_processes_is_another_training(tmp_path: Path) -> None
     assert folders[0] != folders[1]
 
 
-def test_every_package_that_training_imports_is_in_the_fingerprint(
+def test_every_package_that_computes_a_training_is_in_the_fingerprint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources = list[Path]()
@@ -298,7 +298,8 @@ def test_every_package_that_training_imports_is_in_the_fingerprint(
     store.remove()
     imported = (Path(file).parts for file in imported_files("blogtune.training.loop"))
     packages = {parts[1] for parts in imported if parts[0] == "blogtune" and len(parts) > 2}
-    assert {file.parent.name for file in sources} == packages | {"fast"}
+    # common/ reads, writes and shows: an edit there must not lose a training that it cannot change.
+    assert {file.parent.name for file in sources} == packages - {"common"} | {"fast"}
 
 
 def test_settings_and_versions_are_in_the_fingerprint(
